@@ -19,7 +19,7 @@ from dawnchorus.records import Seconds
 
 def _key(default: Any, doc: str, *, text: bool, unit: str = "", **limits: Any) -> Any:
     """One configuration key. `text`: it can change `pred_text`, so it enters the fingerprint."""
-    extra = {"fingerprint": text, "unit": unit}
+    extra: dict[str, Any] = {"fingerprint": text, "unit": unit}
     return Field(default, description=doc, json_schema_extra=extra, **limits)
 
 

@@ -1,4 +1,4 @@
-"""The nouns of the system, as frozen values: Recording, Chunk, Segment, Hypothesis' parts, Transcript, Failure.
+"""The nouns of the system, as frozen values: Recording, Chunk, Segment, Hypothesis, Transcript, Failure.
 
 Knows no file format, no storage and no engine. Bare times are seconds (float64 at rest); integer
 samples are used wherever times are added or compared.
