@@ -88,11 +88,13 @@ RECORDINGS = pa.schema(
         pa.field("metadata", pa.string()),
         pa.field("line", pa.string()),
         pa.field("failure", FAILURE),
+        pa.field("size_bytes", pa.int64()),
     ]
 )
 """Manifest rows. `offset` is set only for slices; `duration` is a slice's length; `claimed_duration`
 is a whole object's hint; `metadata` a JSON object of the other columns; `line` says where the row
-stands ("calls.jsonl:12"); `failure` is set for lines nobody can read."""
+stands ("calls.jsonl:12"); `failure` is set for lines nobody can read; `size_bytes` is known where the
+input was a folder listing, and only serves to estimate the duration."""
 
 UNIT_ROWS = pa.schema(
     [
@@ -134,6 +136,18 @@ _CHUNK_STATE = [
     pa.field("attempt", pa.int32()),
     pa.field("timing", TIMING),
 ]
+
+HOME_ROWS = pa.schema(
+    [
+        pa.field("home", pa.string(), nullable=False),
+        *list(RECORDINGS),
+        pa.field("publish", pa.bool_(), nullable=False),
+        pa.field("parts", pa.list_(pa.string())),
+    ]
+)
+"""What graph 2 has to publish: one Parquet row group per home file, its manifest rows in order. Those
+marked `publish` are assembled anew from `parts`, the committed windows that hold their chunks; the
+others only say where their present row belongs."""
 
 DECODED = pa.schema(
     [*_CHUNK_KEY, *_CHUNK_END, *_CHUNK_STATE, pa.field("waveform", pa.large_list(pa.int16()))]

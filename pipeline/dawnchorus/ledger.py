@@ -1,0 +1,202 @@
+"""What is committed: key columns of the chunks and transcripts tables, read back as Arrow tables.
+
+The ledger is the tables themselves; there is no other state. It resolves duplicates (parts are
+at-least-once) and says which recordings are settled. Columnar: no Python object per row is kept.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dawnchorus import storage
+
+_READERS = 16
+
+CHUNK_COLUMNS = (
+    "kind recording_id decode_id chunk_id channel chunk_index start end input_start input_end damaged_samples status "
+    "failure attempt num_chunks sampling_rate num_channels channels fingerprint"
+).split()
+TRANSCRIPT_COLUMNS = (
+    "recording_id status failure fingerprint decode_id coverage duration flags num_channels run_id"
+).split()
+
+
+def chunks_url(output: str) -> str:
+    """Folder of the committed windows."""
+    return storage.join(output, "chunks")
+
+
+def transcripts_url(output: str) -> str:
+    """Folder of the home files."""
+    return storage.join(output, "transcripts")
+
+
+def part_name(url: str) -> str:
+    """File name of a part."""
+    return url.rpartition("/")[2]
+
+
+def _read_all(folder: str, columns: list[str], label: str) -> pa.Table | None:
+    urls = [f.url for f in storage.list_files(folder, ".parquet")]
+
+    def read(url: str) -> pa.Table:
+        table = storage.read_table(url, columns)
+        name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), pa.array([part_name(url)]))
+        return table.append_column(label, name)
+
+    if not urls:
+        return None
+    with ThreadPoolExecutor(_READERS) as pool:
+        return pa.concat_tables(list(pool.map(read, urls))).unify_dictionaries()
+
+
+def read_transcripts(output: str) -> pa.Table | None:
+    """`TRANSCRIPT_COLUMNS` plus `home` (file name) of every transcript row; None when there is none."""
+    return _read_all(transcripts_url(output), TRANSCRIPT_COLUMNS, "home")
+
+
+def read_chunks(output: str, fingerprint: str | None = None) -> pa.Table | None:
+    """`CHUNK_COLUMNS` plus `part` (file name) of every committed row, duplicates resolved.
+
+    With a `fingerprint`, only rows of that fingerprint. Of rows with one chunk id the best stays:
+    not failed before failed, then the latest attempt.
+    """
+    table = _read_all(chunks_url(output), CHUNK_COLUMNS, "part")
+    if table is None:
+        return None
+    if fingerprint is not None:
+        table = table.filter(pc.equal(table["fingerprint"], fingerprint))
+    return resolve(table)
+
+
+def resolve(table: pa.Table) -> pa.Table:
+    """One row per chunk id, and one end row per (recording, decode): the best of its duplicates."""
+    if not len(table):
+        return table
+    is_end = pc.equal(table["kind"], "end")
+    of_decode = pc.binary_join_element_wise(table["recording_id"], pc.fill_null(table["decode_id"], ""), "/")
+    key = pc.if_else(is_end, of_decode, table["chunk_id"])
+    order = pa.table(
+        {
+            "key": key,
+            "failed": pc.equal(table["status"], "failed"),
+            "attempt": table["attempt"],
+            "row": pa.array(np.arange(len(table))),
+        }
+    ).sort_by([("key", "ascending"), ("failed", "ascending"), ("attempt", "descending"), ("row", "ascending")])
+    keys = order["key"].combine_chunks().dictionary_encode().indices.to_numpy()
+    first = np.concatenate([[True], keys[1:] != keys[:-1]])
+    rows = np.sort(order["row"].to_numpy()[first])
+    return table.take(pa.array(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Recordings whose graph-1 work has an outcome, one row each, as Arrow tables.
+
+    `table`: recording_id, decode_id, status (of the end row), complete (all its chunks are committed),
+    transient (something in it deserves another try), attempts (most tries of anything transient).
+    """
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+_SETTLED = pa.schema(
+    [
+        ("recording_id", pa.string()),
+        ("decode_id", pa.string()),
+        ("status", pa.string()),
+        ("complete", pa.bool_()),
+        ("transient", pa.bool_()),
+        ("attempts", pa.int32()),
+    ]
+)
+
+
+def settle(chunks: pa.Table | None) -> Settled:
+    """Which recordings have an outcome, from `read_chunks` of one fingerprint.
+
+    A decode is complete when its end row and exactly the chunks it counts are committed. Of several
+    decodes of one recording (its audio changed) a complete one wins, then the latest attempt.
+    """
+    if chunks is None or not len(chunks):
+        return Settled(_SETTLED.empty_table())
+    ends = chunks.filter(pc.equal(chunks["kind"], "end"))
+    rows = chunks.filter(pc.equal(chunks["kind"], "chunk"))
+    counted = _per_decode(rows)
+    joined = ends.select(
+        ["recording_id", "decode_id", "status", "num_chunks", "failure", "attempt"]
+    ).append_column("has", pa.array([True] * len(ends)))
+    failure = joined["failure"]
+    joined = joined.drop_columns(["failure"]).append_column(
+        "end_transient", pc.fill_null(pc.struct_field(failure, "transient"), False)
+    )
+    joined = joined.append_column("end_tries", pc.fill_null(pc.struct_field(failure, "attempts"), 0))
+    joined = joined.join(counted, keys=["recording_id", "decode_id"], join_type="left outer")
+    found = pc.fill_null(joined["found"], 0)
+    complete = pc.and_(pc.equal(found, joined["num_chunks"]), pc.invert(joined["end_transient"]))
+    table = pa.table(
+        {
+            "recording_id": joined["recording_id"],
+            "decode_id": joined["decode_id"],
+            "status": joined["status"],
+            "complete": complete,
+            "transient": pc.or_(joined["end_transient"], pc.fill_null(joined["any_transient"], False)),
+            "attempts": pc.max_element_wise(joined["end_tries"], pc.fill_null(joined["tries"], 0)).cast(pa.int32()),
+            "failed": pc.equal(joined["status"], "failed"),
+            "attempt": joined["attempt"],
+        }
+    ).sort_by(
+        [
+            ("recording_id", "ascending"),
+            ("complete", "descending"),
+            ("failed", "ascending"),
+            ("attempt", "descending"),
+        ]
+    )
+    ids = table["recording_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    first = np.concatenate([[True], ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, bool)
+    return Settled(table.filter(pa.array(first)).select(_SETTLED.names).cast(_SETTLED))
+
+
+def _per_decode(rows: pa.Table) -> pa.Table:
+    """Chunks found per (recording, decode), and what of them is transient."""
+    failure = rows["failure"]
+    transient = pc.fill_null(pc.struct_field(failure, "transient"), False)
+    tries = pc.if_else(transient, pc.fill_null(pc.struct_field(failure, "attempts"), 0), 0)
+    slim = pa.table(
+        {
+            "recording_id": rows["recording_id"],
+            "decode_id": rows["decode_id"],
+            "found": rows["chunk_index"],
+            "any_transient": transient,
+            "tries": tries,
+        }
+    )
+    grouped = slim.group_by(["recording_id", "decode_id"]).aggregate(
+        [("found", "count"), ("any_transient", "any"), ("tries", "max")]
+    )
+    return grouped.rename_columns(
+        {"found_count": "found", "any_transient_any": "any_transient", "tries_max": "tries"}
+    )
+
+
+def committed_ids(chunks: pa.Table | None, recording_ids: pa.Array) -> dict[str, list[str]]:
+    """Chunk ids of these recordings that need no transcription again: all but transient failures."""
+    if chunks is None or not len(chunks):
+        return {}
+    wanted = pc.is_in(chunks["recording_id"], value_set=recording_ids)
+    again = pc.fill_null(pc.struct_field(chunks["failure"], "transient"), False)
+    keep = chunks.filter(pc.and_(pc.and_(wanted, pc.equal(chunks["kind"], "chunk")), pc.invert(again)))
+    found: dict[str, list[str]] = {}
+    for recording, chunk in zip(keep["recording_id"].to_pylist(), keep["chunk_id"].to_pylist(), strict=True):
+        found.setdefault(recording, []).append(chunk)
+    return found
