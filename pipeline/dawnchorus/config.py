@@ -71,7 +71,10 @@ class EngineConfig(_Section):
         text=True,
     )
     options: dict[str, Any] = _key(
-        {}, "Options of this engine alone; an unknown one is an error of the engine.", text=True
+        {},
+        "Options of this engine alone; an unknown one is an error of the engine. "
+        "(The fingerprint has those that change the text, as facts of the engine's identity.)",
+        text=False,
     )
 
 

@@ -1,0 +1,68 @@
+"""Packing of one engine call: length sort, a budget of padded size, splitting on out-of-memory.
+
+Pure bookkeeping around a function that processes one batch; knows no model and no audio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def pack(sizes: Sequence[float], budget: float) -> list[list[int]]:
+    """Indices grouped into batches, longest first, each within `budget` once padded to its longest.
+
+    A batch of n items whose longest has size s costs n * s. An item larger than the budget travels
+    alone. Longest first: a batch that does not fit in memory shows at once, not after an hour.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    for index in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        if room == 0:
+            batches.append([])
+            size = sizes[index]
+            room = max(1, int(min(budget / size, len(sizes)))) if size > 0 else len(sizes)
+        batches[-1].append(index)
+        room -= 1
+    return batches
+
+
+def run_in_batches(
+    items: Sequence[T],
+    sizes: Sequence[float],
+    budget: float,
+    fn: Callable[[list[T]], list[R]],
+    is_oom: Callable[[Exception], bool],
+    alone: Callable[[T, Exception], R],
+) -> list[R]:
+    """Results of `fn` over `items`, in the order of `items`.
+
+    `fn` takes one batch and returns one result per item. When it raises what `is_oom` recognises, the
+    batch is halved and both halves are run; an item that runs out of memory alone becomes
+    `alone(item, error)`.
+
+    Raises:
+        Exception: whatever else `fn` raises; ValueError: `fn` returned another number of results.
+    """
+    results: dict[int, R] = {}
+    pending = pack(sizes, budget)[::-1]
+    while pending:
+        batch = pending.pop()
+        try:
+            outputs = fn([items[i] for i in batch])
+        except Exception as e:
+            if not is_oom(e):
+                raise
+            if len(batch) == 1:
+                results[batch[0]] = alone(items[batch[0]], e)
+            else:
+                middle = len(batch) // 2
+                pending += [batch[middle:], batch[:middle]]
+            continue
+        if len(outputs) != len(batch):
+            raise ValueError(f"{len(outputs)} results for a batch of {len(batch)}")
+        results.update(zip(batch, outputs, strict=True))
+    return [results[i] for i in range(len(items))]
