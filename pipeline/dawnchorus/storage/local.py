@@ -1,0 +1,120 @@
+"""Files on this machine (or a mounted file system), with the same functions as `remote`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+
+from dawnchorus.errors import Terminal
+from dawnchorus.storage.urls import local_path
+
+
+def info(url: str) -> tuple[int, str]:
+    """Size in bytes and version (size and time of change) of a file.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError, PermissionError.
+        Terminal: a pipe or a device, which might never end.
+    """
+    path = local_path(url)
+    facts = os.stat(path)
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError(path)
+    if not stat.S_ISREG(facts.st_mode):
+        raise Terminal("not_a_file", f"{path} is a pipe or a device, not a file.", "fetch")
+    return facts.st_size, version_of(facts)
+
+
+def version_of(facts: os.stat_result) -> str:
+    """What tells two contents of one name apart."""
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
+
+
+def read_range(url: str, start: int, end: int) -> bytes:
+    """Bytes [start, end); fewer at the end of the file."""
+    with open(local_path(url), "rb") as f:
+        f.seek(start)
+        return f.read(end - start)
+
+
+def find(url: str) -> Iterator[tuple[str, int, str]]:
+    """(name below `url`, size, version) of every regular file below a folder that is not hidden."""
+    root = local_path(url)
+    for folder, folders, names in os.walk(root, onerror=_reraise):
+        folders[:] = sorted(n for n in folders if not n.startswith("."))
+        for name in names:
+            if name.startswith("."):
+                continue
+            path = os.path.join(folder, name)
+            # A file may go away between the listing and the look; then it is not there.
+            with contextlib.suppress(FileNotFoundError):
+                facts = os.stat(path)
+                if stat.S_ISREG(facts.st_mode):
+                    yield os.path.relpath(path, root), facts.st_size, version_of(facts)
+
+
+def _reraise(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+def put(url: str, data: bytes) -> None:
+    """Create or replace a file; readers see all of the old or all of the new, also after a power cut."""
+    path = local_path(url)
+    temporary = _write_beside(path, data)
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
+    _sync_folder(path)
+
+
+def put_new(url: str, data: bytes) -> None:
+    """Create a file; its content appears at once.
+
+    Raises:
+        FileExistsError: there is one already.
+    """
+    path = local_path(url)
+    temporary = _write_beside(path, data)
+    try:
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+    _sync_folder(path)
+
+
+def delete(url: str) -> None:
+    """Remove a file; removing nothing is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(local_path(url))
+
+
+def _write_beside(path: str, data: bytes) -> str:
+    """A synced temporary file in the same folder; its name starts with a dot, so no listing shows it."""
+    folder, name = os.path.split(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    # The name is cut because file systems allow 255 bytes.
+    temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    return temporary
+
+
+def _sync_folder(path: str) -> None:
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,262 @@
+"""Objects by address, local or remote alike: list, read, put atomically, create once, delete."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from dataclasses import dataclass
+from types import ModuleType
+from typing import IO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dawnchorus.errors import DataError, StorageUnavailable, Terminal, UserError
+from dawnchorus.storage import local, remote
+from dawnchorus.storage.problems import explain, retrying
+from dawnchorus.storage.urls import is_local, join, local_path, redact
+
+_BLOCK_BYTES = 1 << 20
+_PROBE_PREFIX = ".dawnchorus-probe-"
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One listed object. `version` changes whenever the content does."""
+
+    url: str
+    size_bytes: int
+    version: str
+
+
+def backend(url: str) -> ModuleType:
+    """The module that serves an address."""
+    return local if is_local(url) else remote
+
+
+def exists(url: str) -> bool:
+    """Whether there is an object (not a folder) at `url`.
+
+    Raises:
+        Transient: the store cannot be asked.
+    """
+    try:
+        retrying(lambda: backend(url).info(url), url)
+    except Terminal:
+        return False
+    return True
+
+
+def is_folder(url: str) -> bool:
+    """Whether `url` is a folder (in object stores: something lies below it).
+
+    Raises:
+        Transient: the store cannot be asked.
+    """
+    try:
+        retrying(lambda: backend(url).info(url), url)
+    except Terminal as e:
+        return e.kind == "is_directory"
+    return False
+
+
+def read_bytes(url: str, max_bytes: int | None = None) -> bytes:
+    """All of a small object.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Terminal: larger than `max_bytes`, a folder.
+        Transient: the store cannot be read.
+    """
+    try:
+        size, _ = retrying(lambda: backend(url).info(url), url)
+        end = (1 << 62) if max_bytes is None else max_bytes + 1
+        data: bytes = retrying(lambda: backend(url).read_range(url, 0, end), url) if size != 0 else b""
+    except Terminal as e:
+        if e.kind == "not_found":
+            raise FileNotFoundError(redact(url)) from e
+        raise
+    if max_bytes is not None and len(data) > max_bytes:
+        raise Terminal("too_large", f"{redact(url)} is larger than {max_bytes} bytes.", "fetch")
+    return data
+
+
+def list_files(url: str, suffix: str = "") -> list[FileInfo]:
+    """Every object below a folder whose name ends in `suffix`, sorted by URL; [] for a missing folder.
+
+    Hidden names (a component that starts with a dot, temporary files among them) are left out.
+
+    Raises:
+        Transient: the store cannot be listed.
+    """
+    found = retrying(lambda: list(backend(url).find(url)), url)
+    files = [
+        FileInfo(join(url, name), size, version)
+        for name, size, version in found
+        if name.endswith(suffix) and not name.startswith(".") and "/." not in name
+    ]
+    return sorted(files, key=lambda f: f.url)
+
+
+def put_atomic(url: str, data: bytes) -> None:
+    """Create or replace an object; no reader ever sees a torn one. Folders are made as needed.
+
+    Raises:
+        Transient: the store cannot be written.
+    """
+    retrying(lambda: backend(url).put(url, data), url)
+
+
+def put_new(url: str, data: bytes) -> bool:
+    """Create an object only if there is none; False if there is one. Of many writers one gets True.
+
+    Raises:
+        Transient: the store cannot be written.
+    """
+    tries = 0
+
+    def put() -> bool:
+        nonlocal tries
+        tries += 1
+        try:
+            backend(url).put_new(url, data)
+        except FileExistsError:
+            # After a lost reply the object that exists may be our own.
+            return tries > 1 and read_bytes(url) == data
+        return True
+
+    return retrying(put, url)
+
+
+def delete(url: str) -> None:
+    """Remove an object; removing nothing is fine.
+
+    Raises:
+        Transient: the store cannot be written.
+    """
+    retrying(lambda: backend(url).delete(url), url)
+
+
+class _RangeReader(io.RawIOBase):
+    """Random access to a remote object by ranged reads, each with retries."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        size, self._version = retrying(lambda: backend(url).info(url), url)
+        if size is None:
+            raise Terminal("no_length", f"{redact(url)} cannot be read in parts: no length.", "fetch")
+        self._size: int = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        end = min(self._size, self._position + len(buffer))
+        if end <= self._position:
+            return 0
+        start = self._position
+        data = retrying(lambda: remote.read_range(self._url, start, end), self._url)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def open_input(url: str) -> IO[bytes]:
+    """Seekable random access to an object, for Parquet; remote ones are read in blocks of 1 MiB or more.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Transient, Terminal: it cannot be read.
+    """
+    try:
+        if is_local(url):
+            local.info(url)
+            return open(local_path(url), "rb")
+        return cast(IO[bytes], io.BufferedReader(_RangeReader(url), _BLOCK_BYTES))
+    except Terminal as e:
+        if e.kind == "not_found":
+            raise FileNotFoundError(redact(url)) from e
+        raise
+    except OSError as e:
+        problem = explain(e, url)
+        if problem is None or isinstance(e, FileNotFoundError):
+            raise
+        raise problem from e
+
+
+def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet object as a table, optionally only some columns.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Transient, Terminal: it cannot be read.
+        pyarrow.ArrowInvalid: it is not Parquet.
+    """
+    with open_input(url) as f, pq.ParquetFile(f) as parquet:
+        return parquet.read(columns=columns)
+
+
+def parquet_bytes(
+    table: pa.Table, metadata: dict[str, str] | None = None, row_groups: list[int] | None = None
+) -> bytes:
+    """A table as one Parquet file (zstd). `metadata` is added to the schema's key-value metadata;
+    `row_groups` are the numbers of rows of the groups, in order, and must add up to the table's."""
+    if metadata:
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), **metadata})
+    if row_groups is not None and sum(row_groups) != table.num_rows:
+        raise ValueError(f"row groups hold {sum(row_groups)} rows, the table {table.num_rows}")
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+        start = 0
+        for rows in row_groups if row_groups is not None else [table.num_rows]:
+            writer.write_table(table.slice(start, rows), row_group_size=max(rows, 1))
+            start += rows
+    return buffer.getvalue()
+
+
+def check_writable(url: str) -> None:
+    """Write, create once, read and delete a probe below the folder `url`.
+
+    Raises:
+        StorageUnavailable: with the fix.
+    """
+    probe = join(url, _PROBE_PREFIX + secrets.token_hex(8))
+    place = redact(url)
+    try:
+        first, second = put_new(probe, b"1"), put_new(probe, b"2")
+        content = read_bytes(probe)
+        delete(probe)
+    except FileNotFoundError as e:
+        raise StorageUnavailable(f"{place} forgets what is written to it.", "Choose another place.") from e
+    except UserError as e:
+        raise StorageUnavailable(e.message, e.fix) from e
+    except DataError as e:
+        raise StorageUnavailable(f"{place} cannot be written: {e.message}", _fix(e)) from e
+    if not first or second or content != b"1":
+        raise StorageUnavailable(
+            f"{place} does not honour conditional writes (If-None-Match).",
+            "Use a store that does: without them two runs could write one output.",
+        )
+
+
+def _fix(problem: DataError) -> str:
+    fixes = {
+        "credentials": "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again.",
+        "permission": "Ask for write permission, or choose another place.",
+        "not_found": "Create the bucket first, or check its name and AWS_ENDPOINT_URL.",
+        "network": "Check the network and AWS_ENDPOINT_URL.",
+        "disk_full": "Free some space.",
+    }
+    return fixes.get(problem.kind, "Choose another place.")
