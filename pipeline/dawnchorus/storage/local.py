@@ -33,11 +33,11 @@ def version_of(facts: os.stat_result) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def read_range(url: str, start: int, end: int) -> bytes:
-    """Bytes [start, end); fewer at the end of the file."""
+def read_range(url: str, start: int, end: int | None) -> bytes:
+    """Bytes [start, end), or to the end; fewer at the end of the file."""
     with open(local_path(url), "rb") as f:
         f.seek(start)
-        return f.read(end - start)
+        return f.read() if end is None else f.read(end - start)
 
 
 def find(url: str) -> Iterator[tuple[str, int, str]]:

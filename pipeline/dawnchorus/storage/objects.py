@@ -70,7 +70,7 @@ def read_bytes(url: str, max_bytes: int | None = None) -> bytes:
     """
     try:
         size, _ = retrying(lambda: backend(url).info(url), url)
-        end = (1 << 62) if max_bytes is None else max_bytes + 1
+        end = None if max_bytes is None else max_bytes + 1
         data: bytes = retrying(lambda: backend(url).read_range(url, 0, end), url) if size != 0 else b""
     except Terminal as e:
         if e.kind == "not_found":

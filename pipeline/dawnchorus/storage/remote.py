@@ -124,8 +124,8 @@ def version_of(facts: dict[str, Any]) -> str:
     return f"size/{facts.get('size')}"
 
 
-def read_range(url: str, start: int, end: int) -> bytes:
-    """Bytes [start, end); fewer at the end of the object."""
+def read_range(url: str, start: int, end: int | None) -> bytes:
+    """Bytes [start, end), or to the end; fewer at the end of the object."""
     store, path = filesystem(url)
     data: bytes = store.cat_file(path, start=start, end=end)
     return data
