@@ -243,7 +243,8 @@ def check_writable(url: str) -> None:
     except UserError as e:
         raise StorageUnavailable(e.message, e.fix) from e
     except DataError as e:
-        raise StorageUnavailable(f"{place} cannot be written: {e.message}", _fix(e)) from e
+        reason = "it does not exist." if e.kind == "not_found" else e.message
+        raise StorageUnavailable(f"{place} cannot be written: {reason}", _fix(e)) from e
     if not first or second or content != b"1":
         raise StorageUnavailable(
             f"{place} does not honour conditional writes (If-None-Match).",

@@ -14,17 +14,18 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dawnchorus.errors import DataError, Terminal, Transient
-from dawnchorus.storage.urls import redact
+from dawnchorus.storage.urls import is_local, redact
 
 _T = TypeVar("_T")
 
 TRIES = 4
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 8.0
-RETRIED_KINDS = frozenset({"network", "throttled", "short_read"})
+RETRIED_KINDS = frozenset({"io", "network", "throttled", "short_read"})
 """Transient kinds worth another try at once; credentials, permission and a full disk need a person."""
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_NO_SUCH_NAME = {errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
 _CREDENTIAL_CODES = {
     "ExpiredToken",
     "ExpiredTokenException",
@@ -47,6 +48,7 @@ _CREDENTIAL_CLASSES = {
     "UnauthorizedSSOTokenError",
 }
 _THROTTLE_CODES = {
+    "ConditionalRequestConflict",
     "OperationAborted",
     "RequestLimitExceeded",
     "ServiceUnavailable",
@@ -75,24 +77,29 @@ def explain(error: BaseException, url: str) -> DataError | None:
         return error
     place = redact(url)
     names = {c.__name__ for e in _chain(error) for c in type(e).__mro__}
-    code, status = _code(error), _status(error)
+    code, status = code_of(error), status_of(error)
     if code in _CREDENTIAL_CODES or status == 401 or names & _CREDENTIAL_CLASSES:
         return Transient(
             "credentials", f"The credentials for {place} are missing, wrong or expired.", "fetch"
         )
     if code in _THROTTLE_CODES or status in (429, 503):
         return Transient("throttled", f"The store is slowing down requests for {place}.", "fetch")
-    if isinstance(error, FileNotFoundError) or status in (404, 410):
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, FileNotFoundError) or status in (404, 410) or number in _NO_SUCH_NAME:
         return Terminal("not_found", f"There is no object at {place}.", "fetch")
     if isinstance(error, IsADirectoryError):
         return Terminal("is_directory", f"{place} is a folder, not a file.", "fetch")
     if isinstance(error, PermissionError) or status == 403:
-        return Transient("permission", f"Reading {place} is not permitted.", "fetch")
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return Transient("disk_full", "The scratch folder has no space left.", "fetch")
-    timeout = isinstance(error, (TimeoutError, asyncio.TimeoutError, ConnectionError, EOFError))
-    if timeout or names & _NETWORK_CLASSES or isinstance(error, OSError):
-        return Transient("network", f"Reading {place} failed: {_sentence(error)}.", "fetch")
+        return Transient("permission", f"Access to {place} is not permitted.", "fetch")
+    if number in _NO_SPACE:
+        return Transient("disk_full", "The disk has no space left.", "fetch")
+    said = _sentence(error)
+    if 400 <= status < 500 and code != "RequestTimeout":
+        return Transient("refused", f"The store refused {place}: {said}.", "fetch")
+    if is_local(url) and isinstance(error, OSError):
+        return Transient("io", f"{place}: {said}.", "fetch")
+    if isinstance(error, (OSError, EOFError, asyncio.TimeoutError)) or names & _NETWORK_CLASSES:
+        return Transient("network", f"The connection for {place} failed: {said}.", "fetch")
     return None
 
 
@@ -126,7 +133,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _code(error: BaseException) -> str:
+def code_of(error: BaseException) -> str:
     """The store's own error code, e.g. `SlowDown`; s3fs keeps botocore's error as the cause."""
     for e in _chain(error):
         response = getattr(e, "response", None)
@@ -135,7 +142,8 @@ def _code(error: BaseException) -> str:
     return ""
 
 
-def _status(error: BaseException) -> int:
+def status_of(error: BaseException) -> int:
+    """The HTTP status behind an error; 0 if there is none."""
     for e in _chain(error):
         response = getattr(e, "response", None)
         if isinstance(response, dict):

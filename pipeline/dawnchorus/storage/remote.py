@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dawnchorus.errors import UserError
+from dawnchorus.storage.problems import status_of
 from dawnchorus.storage.urls import absolute, redact, scheme_of
 
 _PACKAGES = {"gs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "abfss": "adlfs", "hf": "huggingface_hub"}
@@ -158,7 +159,13 @@ def put_new(url: str, data: bytes) -> None:
         FileExistsError: there is one already.
     """
     store, path = filesystem(url)
-    store.pipe_file(path, data, mode="create")
+    try:
+        store.pipe_file(path, data, mode="create")
+    except OSError as e:
+        # s3fs knows AWS's wording of a failed condition only.
+        if status_of(e) == 412:
+            raise FileExistsError(redact(url)) from e
+        raise
 
 
 def delete(url: str) -> None:
