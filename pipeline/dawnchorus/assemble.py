@@ -159,11 +159,9 @@ def _length_flags(recording: Row, end: Row, decoded: Seconds) -> set[str]:
 
 
 def _segments(chunks: Sequence[Row]) -> list[dict[str, Any]]:
-    ordered = sorted(chunks, key=lambda c: (c["channel"] is not None, c["channel"] or 0, c["chunk_index"]))
+    """Segments of all channels in order of time; what two overlapping windows both said, once."""
     by_channel: dict[int | None, list[Row]] = {}
-    for chunk in ordered:
+    for chunk in sorted(chunks, key=lambda c: c["chunk_index"]):
         by_channel.setdefault(chunk["channel"], []).append(chunk)
-    found = [
-        {"channel": channel, **segment} for channel, mine in by_channel.items() for segment in join_seams(mine)
-    ]
+    found = [{"channel": c, **s} for c, mine in by_channel.items() for s in join_seams(mine)]
     return sorted(found, key=lambda s: (s["start"], s["end"], s["channel"] or 0))

@@ -71,7 +71,7 @@ class Owner:
         if self.host != _host():
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.pid_started) > 1.0
+            return bool(abs(psutil.Process(self.pid).create_time() - self.pid_started) > 1.0)
         except psutil.NoSuchProcess:
             return True
 
@@ -84,7 +84,14 @@ def _host() -> str:
 def _me(epoch: int, run_id: str) -> dict[str, Any]:
     pid = os.getpid()
     started = psutil.Process(pid).create_time()
-    return {"epoch": epoch, "run_id": run_id, "host": _host(), "pid": pid, "pid_started": started, "time": time.time()}
+    return {
+        "epoch": epoch,
+        "run_id": run_id,
+        "host": _host(),
+        "pid": pid,
+        "pid_started": started,
+        "time": time.time(),
+    }
 
 
 def _read_owner(output: str, epoch: int) -> Owner:
@@ -162,7 +169,9 @@ class Fence:
                 # A missed beat is not a lost output: the sinks check the epoch themselves.
                 continue
 
-    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
         self._stop.set()
         if self._beater is not None:
             self._beater.join()

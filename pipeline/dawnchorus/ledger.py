@@ -17,13 +17,39 @@ from dawnchorus import storage
 
 _READERS = 16
 
-CHUNK_COLUMNS = (
-    "kind recording_id decode_id chunk_id channel chunk_index start end input_start input_end damaged_samples status "
-    "failure attempt num_chunks sampling_rate num_channels channels fingerprint"
-).split()
-TRANSCRIPT_COLUMNS = (
-    "recording_id status failure fingerprint decode_id coverage duration flags num_channels run_id"
-).split()
+CHUNK_COLUMNS = [
+    "kind",
+    "recording_id",
+    "decode_id",
+    "chunk_id",
+    "channel",
+    "chunk_index",
+    "start",
+    "end",
+    "input_start",
+    "input_end",
+    "damaged_samples",
+    "status",
+    "failure",
+    "attempt",
+    "num_chunks",
+    "sampling_rate",
+    "num_channels",
+    "channels",
+    "fingerprint",
+]
+TRANSCRIPT_COLUMNS = [
+    "recording_id",
+    "status",
+    "failure",
+    "fingerprint",
+    "decode_id",
+    "coverage",
+    "duration",
+    "flags",
+    "num_channels",
+    "run_id",
+]
 
 
 def chunks_url(output: str) -> str:
@@ -46,7 +72,9 @@ def _read_all(folder: str, columns: list[str], label: str) -> pa.Table | None:
 
     def read(url: str) -> pa.Table:
         table = storage.read_table(url, columns)
-        name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), pa.array([part_name(url)]))
+        name = pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(len(table), np.int32)), pa.array([part_name(url)])
+        )
         return table.append_column(label, name)
 
     if not urls:
@@ -88,7 +116,9 @@ def resolve(table: pa.Table) -> pa.Table:
             "attempt": table["attempt"],
             "row": pa.array(np.arange(len(table))),
         }
-    ).sort_by([("key", "ascending"), ("failed", "ascending"), ("attempt", "descending"), ("row", "ascending")])
+    ).sort_by(
+        [("key", "ascending"), ("failed", "ascending"), ("attempt", "descending"), ("row", "ascending")]
+    )
     keys = order["key"].combine_chunks().dictionary_encode().indices.to_numpy()
     first = np.concatenate([[True], keys[1:] != keys[:-1]])
     rows = np.sort(order["row"].to_numpy()[first])
@@ -150,7 +180,9 @@ def settle(chunks: pa.Table | None) -> Settled:
             "status": joined["status"],
             "complete": complete,
             "transient": pc.or_(joined["end_transient"], pc.fill_null(joined["any_transient"], False)),
-            "attempts": pc.max_element_wise(joined["end_tries"], pc.fill_null(joined["tries"], 0)).cast(pa.int32()),
+            "attempts": pc.max_element_wise(joined["end_tries"], pc.fill_null(joined["tries"], 0)).cast(
+                pa.int32()
+            ),
             "failed": pc.equal(joined["status"], "failed"),
             "attempt": joined["attempt"],
         }
@@ -189,12 +221,17 @@ def _per_decode(rows: pa.Table) -> pa.Table:
     )
 
 
-def committed_ids(chunks: pa.Table | None, recording_ids: pa.Array) -> dict[str, list[str]]:
-    """Chunk ids of these recordings that need no transcription again: all but transient failures."""
+def committed_ids(
+    chunks: pa.Table | None, recording_ids: pa.Array, without_failed: bool = False
+) -> dict[str, list[str]]:
+    """Chunk ids of these recordings that need no transcription again: all but transient failures, or
+    (`without_failed`) all but failures."""
     if chunks is None or not len(chunks):
         return {}
     wanted = pc.is_in(chunks["recording_id"], value_set=recording_ids)
     again = pc.fill_null(pc.struct_field(chunks["failure"], "transient"), False)
+    if without_failed:
+        again = pc.equal(chunks["status"], "failed")
     keep = chunks.filter(pc.and_(pc.and_(wanted, pc.equal(chunks["kind"], "chunk")), pc.invert(again)))
     found: dict[str, list[str]] = {}
     for recording, chunk in zip(keep["recording_id"].to_pylist(), keep["chunk_id"].to_pylist(), strict=True):

@@ -66,21 +66,29 @@ def estimated_seconds(manifest: pa.Table, measured: Seconds | None = None) -> ND
     return np.where(has, known, rest)
 
 
-def done(transcripts: pa.Table | None, fingerprint: str, resume: ResumeConfig) -> pa.Array:
-    """Recording ids whose transcript row is final under this configuration."""
+def again(transcripts: pa.Table | None, resume: ResumeConfig) -> pa.Array:
+    """Recording ids whose transcript row has a failure that deserves another try: a transient one
+    within its budget, or of a kind that `resume.retry_failed` names."""
     if transcripts is None:
         return pa.array([], pa.string())
     failure = transcripts["failure"]
     transient = pc.fill_null(pc.struct_field(failure, "transient"), False)
     tries = pc.fill_null(pc.struct_field(failure, "attempts"), 0)
-    again = pc.and_(transient, pc.less(tries, resume.max_attempts))
+    mask = pc.and_(transient, pc.less(tries, resume.max_attempts))
     if resume.retry_failed is not None:
         failed = pc.is_valid(failure)
         if resume.retry_failed:
             kinds = pc.is_in(pc.struct_field(failure, "kind"), value_set=pa.array(resume.retry_failed))
             failed = pc.and_(failed, pc.fill_null(kinds, False))
-        again = pc.or_(again, failed)
-    keep = pc.invert(again)
+        mask = pc.or_(mask, failed)
+    return transcripts.filter(mask)["recording_id"].combine_chunks()
+
+
+def done(transcripts: pa.Table | None, fingerprint: str, resume: ResumeConfig) -> pa.Array:
+    """Recording ids whose transcript row is final under this configuration."""
+    if transcripts is None:
+        return pa.array([], pa.string())
+    keep = pc.invert(pc.is_in(transcripts["recording_id"], value_set=again(transcripts, resume)))
     if resume.other_fingerprint != "keep-old":
         keep = pc.and_(keep, pc.equal(transcripts["fingerprint"], fingerprint))
     return transcripts.filter(keep)["recording_id"].combine_chunks()
@@ -118,7 +126,8 @@ def assign_units(
     before = np.cumsum(weight[rest]) - weight[rest]
     slots = np.floor(before / unit_seconds).astype(np.int64)
     unit[rest] = len(lone) + np.unique(slots, return_inverse=True)[1]
-    return unit[objects].astype(np.int32)
+    numbers: NDArray[np.int32] = unit[objects].astype(np.int32)
+    return numbers
 
 
 def unit_rows(
@@ -168,7 +177,9 @@ def assign_homes(
     return pc.coalesce(home, pa.chunked_array([names]))
 
 
-def home_rows(manifest: pa.Table, homes: pa.ChunkedArray, publish: pa.Array, parts: pa.Table | None) -> pa.Table:
+def home_rows(
+    manifest: pa.Table, homes: pa.ChunkedArray, publish: pa.Array, parts: pa.Table | None
+) -> pa.Table:
     """The manifest rows of every home file that has something to publish, as `schema.HOME_ROWS`: sorted
     by home, manifest order within.
 
@@ -193,7 +204,7 @@ def home_rows(manifest: pa.Table, homes: pa.ChunkedArray, publish: pa.Array, par
 def _groups(table: pa.Table, key: str) -> Iterator[pa.Table]:
     """Slices of a table sorted by `key`, one per value."""
     codes = table[key].combine_chunks().dictionary_encode().indices.to_numpy()
-    starts = np.flatnonzero(np.concatenate([[True], codes[1:] != codes[:-1]])) if len(codes) else []
+    starts = np.flatnonzero(np.concatenate([[len(codes) > 0], codes[1:] != codes[:-1]]))
     for start, end in zip(starts, [*starts[1:], len(table)], strict=True):
         yield table.slice(int(start), int(end - start))
 

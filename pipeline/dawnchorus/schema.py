@@ -150,9 +150,16 @@ marked `publish` are assembled anew from `parts`, the committed windows that hol
 others only say where their present row belongs."""
 
 DECODED = pa.schema(
-    [*_CHUNK_KEY, *_CHUNK_END, *_CHUNK_STATE, pa.field("waveform", pa.large_list(pa.int16()))]
+    [
+        *_CHUNK_KEY,
+        *_CHUNK_END,
+        *_CHUNK_STATE,
+        pa.field("tries", pa.int32()),
+        pa.field("waveform", pa.large_list(pa.int16())),
+    ]
 )
-"""What travels from decode to the engine: int16 mono waveforms at the engine's rate."""
+"""What travels from decode to the engine: int16 mono waveforms at the engine's rate. `tries` counts
+the recording's earlier attempts."""
 
 CHUNKS = pa.schema(
     [

@@ -15,6 +15,7 @@ from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import Datasink
 
 from dawnchorus import fence, ids, storage
+from dawnchorus.records import Seconds
 from dawnchorus.schema import CHUNKS
 
 
@@ -25,7 +26,9 @@ class ChunkSink(Datasink[None]):
     given, is a Ray actor handle whose `add` is told what was committed.
     """
 
-    def __init__(self, output: str, epoch: int, fingerprint: str, metadata: dict[str, str], tally: Any = None) -> None:
+    def __init__(
+        self, output: str, epoch: int, fingerprint: str, metadata: dict[str, str], tally: Any = None
+    ) -> None:
         self.output = output
         self.epoch = epoch
         self.fingerprint = fingerprint
@@ -39,30 +42,38 @@ class ChunkSink(Datasink[None]):
             Fenced: another run owns the output by now; nothing was written.
         """
         tables = [BlockAccessor.for_block(b).to_arrow() for b in blocks]
-        table = pa.concat_tables([t.select(CHUNKS.names).cast(CHUNKS) for t in tables if len(t)] or [CHUNKS.empty_table()])
+        table = pa.concat_tables(
+            [t.select(CHUNKS.names).cast(CHUNKS) for t in tables if len(t)] or [CHUNKS.empty_table()]
+        )
         if not len(table):
             return
         name = f"part-{ids.part_id(self.fingerprint, table['chunk_id'].to_pylist())}.parquet"
         fence.check(self.output, self.epoch)
-        storage.put_atomic(storage.join(self.output, "chunks", name), storage.parquet_bytes(table, self.metadata))
+        storage.put_atomic(
+            storage.join(self.output, "chunks", name), storage.parquet_bytes(table, self.metadata)
+        )
         if self.tally is not None:
-            self.tally.add.remote(summary(table))
+            self.tally.add.remote(*summary(table))
 
 
-def summary(table: pa.Table) -> dict[str, float]:
-    """What a committed window adds to the progress: counts, audio and engine seconds."""
+def summary(table: pa.Table) -> tuple[dict[str, float], dict[str, Seconds], dict[str, Seconds]]:
+    """What a committed window adds to the progress: counts, how far each recording has come, and the
+    whole length of those that ended in it (seconds)."""
     chunk = table.filter(pc.equal(table["kind"], "chunk"))
     end = table.filter(pc.equal(table["kind"], "end"))
-    engine = pc.sum(pc.struct_field(chunk["timing"], "engine_seconds")).as_py() or 0.0
-    decoded = pc.list_flatten(end["channels"])
-    rate = pc.max(end["sampling_rate"]).as_py() or 1
-    audio = (pc.sum(pc.struct_field(decoded, "decoded_samples")).as_py() or 0) / rate if len(decoded) else 0.0
-    speech = pc.sum(pc.subtract(chunk["end"], chunk["start"])).as_py() or 0.0
-    return {
+    counts = {
         "num_chunks": len(chunk),
-        "num_recordings": len(end),
         "num_failed": pc.sum(pc.equal(end["status"], "failed")).as_py() or 0,
-        "audio_seconds": audio,
-        "speech_seconds": speech,
-        "engine_seconds": engine,
+        "engine_seconds": pc.sum(pc.struct_field(chunk["timing"], "engine_seconds")).as_py() or 0.0,
     }
+    reached = chunk.group_by("recording_id").aggregate([("end", "max")])
+    ended = {
+        row["recording_id"]: max((c["decoded_samples"] for c in row["channels"] or ()), default=0)
+        / row["sampling_rate"]
+        for row in end.select(["recording_id", "channels", "sampling_rate"]).to_pylist()
+    }
+    return (
+        counts,
+        dict(zip(reached["recording_id"].to_pylist(), reached["end_max"].to_pylist(), strict=True)),
+        ended,
+    )

@@ -1,0 +1,142 @@
+"""The Ray side of a run: start or join a cluster, set Ray Data up, share out what it has, count progress.
+
+The settings here are those that measurement showed to matter. Knows nothing of recordings.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import ray
+from ray.data import DataContext
+
+from dawnchorus.config import RunConfig
+from dawnchorus.records import Seconds
+
+_MIB = 1024 * 1024
+CPU_WINDOW_ROWS = 16
+GPU_WINDOW_ROWS = 384
+BYTES_PER_SAMPLE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What of the cluster each stage may use."""
+
+    engines: int
+    cpus_per_engine: float
+    gpus_per_engine: float
+    decoders: int
+    window_rows: int
+    decode_memory_bytes: int
+
+
+def start(config: RunConfig) -> None:
+    """Join the cluster at `workers.address` (or RAY_ADDRESS), else start one on this machine.
+
+    One torch or BLAS thread per worker process: two on busy cores were 10-30 times slower than one.
+    The authentication mode is always explicit, because a local `ray.init` turns it on silently.
+    """
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = config.workers.address or os.environ.get("RAY_ADDRESS")
+    environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": environment}
+    if address:
+        ray.init(address=address, **quiet)
+        return
+    store = int(min(2048 * _MIB, psutil.virtual_memory().available * 0.3))
+    quiet |= {"object_store_memory": store, "include_dashboard": False}
+    ray.init(address="local", num_cpus=_local_cpus(), **quiet)
+
+
+def _local_cpus() -> int:
+    """Slots of a local cluster: the engine's replica and one decode task must both fit."""
+    return max(2, len(os.sched_getaffinity(0)))
+
+
+def tune(block_bytes: int) -> None:
+    """Set Ray Data's context for the graphs of this process."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = max(2 * _MIB, min(32 * _MIB, block_bytes))
+    # Our own watchdog decides; 30 minutes without a block is a spot drought, not a fault.
+    context.execution_no_progress_timeout_s = -1
+    context.actor_init_retry_on_errors = True
+    context.max_consecutive_actor_init_deaths = 4
+    context.raise_original_map_exception = True
+    context.execution_options.preserve_order = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+
+def resources(config: RunConfig, max_chunk_seconds: Seconds) -> Resources:
+    """What each stage may use of the cluster that is up now."""
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    gpus, cpus = cluster.get("GPU", 0.0), cluster.get("CPU", 1.0)
+    workers = config.workers
+    gpus_each = workers.gpus_per_engine if workers.gpus_per_engine is not None else (1.0 if gpus else 0.0)
+    engines = workers.engines or (max(1, int(gpus / gpus_each)) if gpus_each else 1)
+    cpus_each = workers.cpus_per_engine
+    if cpus_each is None:
+        # Without a GPU the replica runs as many threads as there are cores and decoding fills the gaps.
+        cpus_each = 1.0 if gpus_each else max(1.0, (cpus - 1) // engines)
+    decoders = workers.decoders or max(1, int(cpus - engines * cpus_each))
+    rows = workers.window_rows or (GPU_WINDOW_ROWS if gpus_each else CPU_WINDOW_ROWS)
+    memory = config.audio.max_memory_bytes // 2
+    return Resources(engines, cpus_each, gpus_each, decoders, rows, memory)
+
+
+@dataclass(slots=True)
+class Progress:
+    """What this attempt has committed so far; seconds of audio, wall and engine time."""
+
+    num_recordings: int = 0
+    num_failed: int = 0
+    num_chunks: int = 0
+    audio_seconds: Seconds = 0.0
+    engine_seconds: Seconds = 0.0
+    last_commit: float = field(default_factory=time.time)
+
+
+class Tally:
+    """Counts commits. Lives as a Ray actor that sinks tell of every part and the driver asks for the sum."""
+
+    def __init__(self) -> None:
+        self.progress = Progress()
+        self.reached: dict[str, Seconds] = {}
+        self.ended: set[str] = set()
+
+    def add(self, counts: dict[str, float], reached: dict[str, Seconds], ended: dict[str, Seconds]) -> None:
+        """Count one committed window: `reached` and `ended` are seconds into (and of) its recordings."""
+        p = self.progress
+        p.num_chunks += int(counts["num_chunks"])
+        p.num_failed += int(counts["num_failed"])
+        p.engine_seconds += counts["engine_seconds"]
+        for recording, seconds in {**reached, **ended}.items():
+            if recording in self.ended:
+                continue
+            before = self.reached.get(recording, 0.0)
+            self.reached[recording] = max(before, seconds)
+            p.audio_seconds += self.reached[recording] - before
+        for recording in ended:
+            self.ended.add(recording)
+            self.reached.pop(recording, None)
+        p.num_recordings = len(self.ended)
+        p.last_commit = time.time()
+
+    def read(self) -> Progress:
+        """The sum so far."""
+        return self.progress
+
+
+def start_tally() -> Any:
+    """The handle of a new Tally actor."""
+    return ray.remote(num_cpus=0)(Tally).remote()

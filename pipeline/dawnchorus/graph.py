@@ -1,0 +1,66 @@
+"""The story: units -> decoded chunks -> transcribed windows -> committed parts; home files -> transcripts.
+
+Row in, row out: a failure is a row with a status, never a missing row. Knows the order and the
+resources; does not know models, file formats, or what is already done.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray.data
+from ray.data import ActorPoolStrategy, Dataset
+
+from dawnchorus.cluster import Resources
+from dawnchorus.plan import Snapshot
+from dawnchorus.stages.decode import Decode, DecodeSettings
+from dawnchorus.stages.publish import Publish
+from dawnchorus.stages.transcribe import Transcriber, TranscribeSettings
+
+
+def windows(
+    units: Snapshot, decode: DecodeSettings, transcribe: TranscribeSettings, use: Resources
+) -> Dataset:
+    """Graph 1: every unit of the plan becomes windows of transcribed chunks, ready for the sink."""
+    return (
+        ray.data.range(units.num_groups, override_num_blocks=units.num_groups)  # a unit's number
+        .map_batches(Decode(units, decode), **_cpu(use))  # -> chunks with waveforms, and end rows
+        .map_batches(Transcriber, fn_constructor_args=(transcribe,), **_engine(use))  # -> windows of results
+    )
+
+
+def transcripts(homes: Snapshot, publish: Publish) -> Dataset:
+    """Graph 2: every home file with something new is assembled and replaced, one PUT each."""
+    return ray.data.range(homes.num_groups, override_num_blocks=homes.num_groups).map_batches(
+        publish, batch_size=1, batch_format="pyarrow", zero_copy_batch=True, num_cpus=0.5
+    )
+
+
+def _cpu(use: Resources) -> dict[str, Any]:
+    """Decode: plain tasks. Their `memory` also keeps Ray from fusing them into the engine's actor."""
+    return {
+        "batch_size": 1,
+        "batch_format": "pyarrow",
+        "zero_copy_batch": True,
+        "num_cpus": 1,
+        "memory": use.decode_memory_bytes,
+        "concurrency": use.decoders,
+        "max_retries": 2,
+    }
+
+
+def _engine(use: Resources) -> dict[str, Any]:
+    """Transcribe: one actor per replica; 4 tasks in flight and 2 concurrent calls leave a GPU no gap."""
+    pool = ActorPoolStrategy(
+        size=use.engines, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=2
+    )
+    return {
+        "batch_size": use.window_rows,
+        "batch_format": "pyarrow",
+        "zero_copy_batch": True,
+        "compute": pool,
+        "num_cpus": use.cpus_per_engine,
+        "num_gpus": use.gpus_per_engine,
+        "max_restarts": -1,
+        "max_task_retries": 5,
+    }

@@ -1,0 +1,220 @@
+"""From a configuration to what has to be done: identity, fingerprint, manifest, ledger, pending work.
+
+Reads, never writes to the output (`Prepared.save` apart), and needs no Ray: `dawnchorus plan` is this.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dawnchorus import __version__, ids, ledger, manifest, plan, storage
+from dawnchorus.assemble import RunFacts
+from dawnchorus.config import RunConfig
+from dawnchorus.engines import create
+from dawnchorus.engines.base import Engine, Identity
+from dawnchorus.errors import FingerprintMismatch
+from dawnchorus.records import Seconds
+from dawnchorus.schema import RECORDINGS, SCHEMA_VERSION
+
+_NO_IDS = pa.array([], pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that could start: everything that follows from the configuration and the manifest alone."""
+
+    config: RunConfig
+    output: str
+    engine: Engine
+    identity: Identity
+    facts: RunFacts
+    fingerprint_facts: Mapping[str, Any]
+    manifest: pa.Table
+    summary: manifest.Snapshot
+
+    @property
+    def run_url(self) -> str:
+        """The run's folder."""
+        return run_url(self.output, self.facts.run_id)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Hz of the waveforms the engine takes."""
+        return self.engine.sampling_rate
+
+    @property
+    def max_chunk_seconds(self) -> Seconds:
+        """Longest chunk: the configuration's, but never more than the engine's."""
+        asked = self.config.chunking.max_seconds
+        return self.engine.max_chunk_seconds if asked is None else min(asked, self.engine.max_chunk_seconds)
+
+    def metadata(self) -> dict[str, str]:
+        """Key-value metadata of the Parquet files: licence and attribution of the model."""
+        licence = self.engine.licence
+        return {
+            "dawnchorus.version": __version__,
+            "dawnchorus.schema_version": str(SCHEMA_VERSION),
+            "dawnchorus.engine": self.facts.engine,
+            "dawnchorus.model": self.facts.model,
+            "dawnchorus.licence": f"{licence.name} {licence.url}",
+            "dawnchorus.attribution": licence.attribution,
+        }
+
+    def save(self) -> None:
+        """Write the run's manifest snapshot and `run.json`; the same bytes whoever repeats it."""
+        folder = storage.join(self.run_url, "manifest")
+        if not storage.list_files(folder, ".parquet"):
+            storage.put_atomic(
+                storage.join(folder, "part-00000.parquet"), storage.parquet_bytes(self.manifest)
+            )
+        about = {
+            "run_id": self.facts.run_id,
+            "fingerprint": self.facts.fingerprint,
+            "fingerprint_facts": dict(self.fingerprint_facts),
+            "engine": self.facts.engine,
+            "model": self.facts.model,
+            "model_revision": self.facts.model_revision,
+            "config": self.config.model_dump(mode="json"),
+            "metadata": self.metadata(),
+            "num_recordings": self.summary.num_recordings,
+            "num_duplicates": self.summary.num_duplicates,
+            "num_bad": self.summary.num_bad,
+            "saved_at": time.time(),
+        }
+        text = storage.redact(json.dumps(about, indent=1))
+        storage.put_atomic(storage.join(self.run_url, "run.json"), text.encode())
+
+
+def run_url(output: str, run_id: str) -> str:
+    """Folder of a run."""
+    return storage.join(output, "_runs", run_id)
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Identify the engine, read the manifest, name the run.
+
+    Raises:
+        UserError: the engine, the manifest or the output cannot be used; says what to mend.
+    """
+    output = storage.absolute(config.output)
+    engine = create(config.engine)
+    identity = engine.identity()
+    facts = {
+        **config.fingerprint_facts(),
+        "identity": dict(identity.facts),
+        "schema_version": SCHEMA_VERSION,
+    }
+    fingerprint = ids.fingerprint(facts)
+    with tempfile.TemporaryDirectory(prefix="dawnchorus-manifest-") as folder:
+        summary = manifest.snapshot(config, folder)
+        table = pq.read_table(folder, schema=RECORDINGS, memory_map=False)
+    run_id = config.run_id or ids.run_id(storage.canonical_uri(config.output), summary.digest, fingerprint)
+    run_facts = RunFacts(config.engine.name, identity.model, identity.revision, run_id, fingerprint)
+    return Prepared(config, output, engine, identity, run_facts, facts, table, summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is done, what is left, and how much audio that is."""
+
+    pending: pa.Table
+    pending_seconds: NDArray[np.float64]
+    tries: dict[str, int]
+    committed: dict[str, list[str]]
+    num_recordings: int
+    num_done: int
+    num_ready: int
+    num_bad: int
+    total_seconds: Seconds
+    estimated_share: float
+    committed_chunks: int = 0
+    alone: pa.Array = field(default_factory=lambda: _NO_IDS)
+
+
+def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) -> Survey:
+    """Compare the manifest with what is committed.
+
+    `first`: the first pass of a command, in which failures named by `resume.retry_failed` are tried
+    again. `alone`: recordings to give a unit each.
+
+    Raises:
+        FingerprintMismatch: the output was made with other settings, and nothing says what to do.
+    """
+    config = prepared.config
+    resume = config.resume if first else config.resume.model_copy(update={"retry_failed": None})
+    transcripts = ledger.read_transcripts(prepared.output)
+    refuse_other_fingerprint(prepared, transcripts)
+    done = plan.done(transcripts, prepared.facts.fingerprint, resume)
+    chunks = ledger.read_chunks(prepared.output, prepared.facts.fingerprint)
+    settled = ledger.settle(chunks).table
+    again = plan.again(transcripts, resume)
+    final = pc.or_(
+        pc.invert(settled["transient"]), pc.greater_equal(settled["attempts"], resume.max_attempts)
+    )
+    ready = settled.filter(pc.and_(settled["complete"], final))["recording_id"].combine_chunks()
+    ready = ready.filter(pc.invert(pc.is_in(ready, value_set=again)))
+    pending = plan.pending(prepared.manifest, done, ready)
+    everything = plan.estimated_seconds(prepared.manifest)
+    mine = pc.is_in(prepared.manifest["recording_id"], value_set=pending["recording_id"].combine_chunks())
+    tried = settled.filter(pc.greater(settled["attempts"], 0))
+    retried = resume.retry_failed is not None
+    committed = ledger.committed_ids(chunks, pending["recording_id"].combine_chunks(), without_failed=retried)
+    in_manifest = prepared.manifest["recording_id"]
+    return Survey(
+        pending=pending,
+        pending_seconds=everything[mine.to_numpy(zero_copy_only=False)],
+        tries=dict(zip(tried["recording_id"].to_pylist(), tried["attempts"].to_pylist(), strict=True)),
+        committed=committed,
+        num_recordings=len(prepared.manifest),
+        num_done=pc.sum(pc.is_in(in_manifest, value_set=done)).as_py() or 0,
+        num_ready=pc.sum(pc.is_in(in_manifest, value_set=ready)).as_py() or 0,
+        num_bad=prepared.summary.num_bad,
+        total_seconds=float(everything.sum()),
+        estimated_share=float(plan.known_seconds(prepared.manifest).null_count / max(1, len(everything))),
+        committed_chunks=sum(len(c) for c in committed.values()),
+        alone=alone,
+    )
+
+
+def refuse_other_fingerprint(prepared: Prepared, transcripts: pa.Table | None) -> None:
+    """Stop before results of two different settings are mixed in one output.
+
+    Raises:
+        FingerprintMismatch: shows what differs.
+    """
+    if transcripts is None or prepared.config.resume.other_fingerprint != "refuse":
+        return
+    mine = transcripts.filter(
+        pc.is_in(transcripts["recording_id"], value_set=prepared.manifest["recording_id"].combine_chunks())
+    )
+    others = [f for f in pc.unique(mine["fingerprint"]).to_pylist() if f != prepared.facts.fingerprint]
+    if not others:
+        return
+    differences = _differences(prepared, others[0])
+    raise FingerprintMismatch(
+        f"{prepared.config.output} holds transcripts made with other settings "
+        f"(fingerprint {others[0]}, now {prepared.facts.fingerprint}){differences}.",
+        "Say --redo to transcribe them again, --keep-old to keep them, or choose another output.",
+    )
+
+
+def _differences(prepared: Prepared, other: str) -> str:
+    """The settings that differ from those of a run with fingerprint `other`, when its run.json is there."""
+    for info in storage.list_files(storage.join(prepared.output, "_runs"), "run.json"):
+        about = json.loads(storage.read_bytes(info.url))
+        if about["fingerprint"] == other:
+            then, now = about["fingerprint_facts"], json.loads(json.dumps(dict(prepared.fingerprint_facts)))
+            changed = sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
+            return ": " + "; ".join(f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in changed)
+    return ""

@@ -1,0 +1,116 @@
+"""What graph 2 has to do: which settled recordings are not in `transcripts/` yet, home by home.
+
+Also runs it without Ray, for `dawnchorus assemble` and for publishing while a run goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dawnchorus import ledger, plan, storage
+from dawnchorus.assemble import RunFacts
+from dawnchorus.config import PublishConfig
+from dawnchorus.prepare import Prepared
+from dawnchorus.stages.publish import Publish
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run's publishing: its output, identity, manifest and metadata."""
+
+    output: str
+    run_url: str
+    facts: RunFacts
+    metadata: dict[str, str]
+    manifest: pa.Table
+    config: PublishConfig
+
+
+def job(prepared: Prepared) -> Job:
+    """The publishing of a prepared run."""
+    return Job(
+        prepared.output,
+        prepared.run_url,
+        prepared.facts,
+        prepared.metadata(),
+        prepared.manifest,
+        prepared.config.publish,
+    )
+
+
+def jobs_of(output: str) -> Iterator[Job]:
+    """The publishing of every run that `output` holds, oldest first, from what the runs saved."""
+    found = []
+    for info in storage.list_files(storage.join(output, "_runs"), "run.json"):
+        found.append((json.loads(storage.read_bytes(info.url)), storage.parent(info.url)))
+    for about, url in sorted(found, key=lambda f: f[0]["saved_at"]):
+        names = ("engine", "model", "model_revision", "run_id", "fingerprint")
+        parts = [
+            storage.read_table(f.url) for f in storage.list_files(storage.join(url, "manifest"), ".parquet")
+        ]
+        config = PublishConfig.model_validate(about["config"]["publish"])
+        facts = RunFacts(*(about[n] for n in names))
+        yield Job(output, url, facts, about["metadata"], pa.concat_tables(parts), config)
+
+
+def due(settled: pa.Table, transcripts: pa.Table | None, manifest: pa.Table, fingerprint: str) -> pa.Array:
+    """Ids of the recordings whose row is missing or may be stale: settled, and either not in
+    `transcripts/` under this fingerprint, or of another decode, or with a failure that may have been
+    tried again. Unreadable manifest lines without a row are due as well."""
+    ends = pc.or_(settled["complete"], pc.equal(settled["status"], "failed"))
+    ready = settled.filter(ends)
+    ready = ready.filter(pc.is_in(ready["recording_id"], value_set=manifest["recording_id"].combine_chunks()))
+    bad = manifest.filter(pc.is_valid(manifest["failure"]))["recording_id"].combine_chunks()
+    if transcripts is None:
+        return pa.concat_arrays([ready["recording_id"].combine_chunks(), bad])
+    mine = transcripts.filter(pc.equal(transcripts["fingerprint"], fingerprint))
+    final = mine.filter(pc.is_null(mine["failure"]))
+    stale = pc.invert(pc.is_in(_decode_keys(ready), value_set=_decode_keys(final).combine_chunks()))
+    unlisted = pc.invert(pc.is_in(bad, value_set=mine["recording_id"].combine_chunks()))
+    return pa.concat_arrays([ready.filter(stale)["recording_id"].combine_chunks(), bad.filter(unlisted)])
+
+
+def _decode_keys(table: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(table["recording_id"], pc.fill_null(table["decode_id"], ""), "/")
+
+
+def stage(job: Job, epoch: int) -> tuple[plan.Snapshot, Publish] | None:
+    """Write the attempt's list of home files and return what publishes them; None when none is due."""
+    transcripts = ledger.read_transcripts(job.output)
+    chunks = ledger.read_chunks(job.output, job.facts.fingerprint)
+    settled = ledger.settle(chunks).table
+    recordings = due(settled, transcripts, job.manifest, job.facts.fingerprint)
+    if not len(recordings):
+        return None
+    seconds = plan.estimated_seconds(job.manifest)
+    homes = plan.assign_homes(job.manifest, seconds, transcripts, job.facts.run_id, job.config)
+    rows = plan.home_rows(job.manifest, homes, recordings, chunks)
+    url = storage.join(job.run_url, "attempts", f"{epoch:08d}", "homes")
+    snapshot = plan.write_snapshot(rows, "home", url)
+    return snapshot, Publish(snapshot, job.output, epoch, job.facts, job.metadata)
+
+
+def publish(job: Job, epoch: int) -> int:
+    """Publish what is due in this process, a few home files at a time; returns how many rows are new.
+
+    Raises:
+        Fenced: another run owns the output by now.
+    """
+    staged = stage(job, epoch)
+    if staged is None:
+        return 0
+    snapshot, act = staged
+
+    def one(home: int) -> int:
+        return sum(t["num_new"][0].as_py() for t in act(pa.table({"id": [home]})))
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return sum(pool.map(one, range(snapshot.num_groups)))
