@@ -50,7 +50,7 @@ bench-accuracy: .venv/.ready-dev ## Word error rates of segmentation settings
 
 freeze: .venv/.ready-dev ## Rewrite the frozen surfaces and the generated files in configs/
 	$(BIN)/python configs/generate.py
-	$(BIN)/python tests/freeze.py
+	$(BIN)/python tests/surfaces.py
 
 lock: ## Renew infra/constraints.txt from a new environment with the newest versions
 	$(need_python)
