@@ -6,6 +6,7 @@ fingerprint). An unknown key is an error that names the nearest known one. Knows
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -144,6 +145,9 @@ class ChunkingConfig(_Section):
 class WorkersConfig(_Section):
     """What of the cluster is used."""
 
+    address: str | None = _key(
+        None, "Ray cluster to join; None: RAY_ADDRESS, else one is started on this machine.", text=False
+    )
     engines: int | None = _key(
         None, "Engine replicas; None: one per GPU, or one without GPUs.", text=False, ge=1
     )
@@ -299,14 +303,18 @@ def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def build(
-    tree: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "the command line"
+    tree: Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+    source: str = "the command line",
 ) -> RunConfig:
-    """A RunConfig from nested mappings and dotted `key=value` overrides (values are YAML).
+    """A RunConfig from nested mappings, dotted `key=value` overrides (values are YAML), and `given`
+    dotted keys with ready values; later ones win.
 
     Raises:
         ConfigError: an unknown key (names the nearest), a wrong value, a missing input or output.
     """
-    merged: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(tree)))
+    merged: dict[str, Any] = copy.deepcopy(dict(tree))
     for override in overrides:
         name, equals, value = override.partition("=")
         if not equals:
@@ -317,6 +325,8 @@ def build(
             _set(merged, name.strip(), yaml.safe_load(value))
         except yaml.YAMLError as e:
             raise ConfigError(f"The value of {name!r} is not YAML: {value!r}.", "Quote it.") from e
+    for name, value in (given or {}).items():
+        _set(merged, name, value)
     try:
         return RunConfig.model_validate(merged)
     except ValidationError as e:
@@ -335,8 +345,8 @@ def _explain(error: ValidationError, source: str) -> ConfigError:
     return ConfigError(f"{source}: {dotted} = {first.get('input')!r} is wrong: {first['msg']}.", hint)
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """A RunConfig from a YAML file and dotted overrides.
+def load(path: str, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None) -> RunConfig:
+    """A RunConfig from a YAML file, dotted overrides and ready values, as `build` takes them.
 
     Raises:
         ConfigError: no such file, not YAML, or what `build` raises.
@@ -350,7 +360,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(f"{path} cannot be read as YAML: {e}.", "Mend the file.") from e
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} is not a mapping of keys.", "Start with `input:` and `output:`.")
-    return build(tree, overrides, source=path)
+    return build(tree, overrides, given, source=path)
 
 
 def json_schema() -> dict[str, Any]:

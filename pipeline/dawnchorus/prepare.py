@@ -139,6 +139,7 @@ class Survey:
     total_seconds: Seconds
     estimated_share: float
     committed_chunks: int = 0
+    measured_rtfx: float | None = None
     alone: pa.Array = field(default_factory=lambda: _NO_IDS)
 
 
@@ -183,8 +184,20 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
         total_seconds=float(everything.sum()),
         estimated_share=float(plan.known_seconds(prepared.manifest).null_count / max(1, len(everything))),
         committed_chunks=sum(len(c) for c in committed.values()),
+        measured_rtfx=measured_rtfx(prepared),
         alone=alone,
     )
+
+
+def measured_rtfx(prepared: Prepared) -> float | None:
+    """Audio seconds per wall second of the latest reported run of this engine in this output."""
+    latest: tuple[float, float] | None = None
+    for info in storage.list_files(storage.join(prepared.output, "_runs"), "report.json"):
+        about = json.loads(storage.read_bytes(info.url))
+        rtfx = about.get("rtfx")
+        if about.get("engine") == prepared.facts.engine and rtfx:
+            latest = max(latest or (0.0, 0.0), (about["ended_at"], rtfx))
+    return latest[1] if latest else None
 
 
 def refuse_other_fingerprint(prepared: Prepared, transcripts: pa.Table | None) -> None:

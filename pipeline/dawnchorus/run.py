@@ -81,7 +81,19 @@ class Outcome:
     message: str
     reconciliation: Reconciliation
     report: dict[str, Any]
+    output: str
     report_url: str
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The closing table, as label and value."""
+        found, made = self.reconciliation, self.report
+        partial = f" ({found.num_partial:,} in part)" if found.num_partial else ""
+        counts = f"{found.num_ok:,} ok{partial}, {found.num_empty:,} empty, {found.num_failed:,} failed"
+        rows = [("recordings", f"{found.num_recordings:,}: {counts}")]
+        rows += [(name, text) for name, text in made.get("headline", {}).items()]
+        rows.append(("transcripts", storage.join(self.output, "transcripts")))
+        rows.append(("report", self.report_url))
+        return rows
 
 
 def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
@@ -113,7 +125,8 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
             made = report.make(prepared.output, prepared.facts.run_id, found, started)
     code = _exit(ending, found)
     where = report.page_url(prepared.output, prepared.facts.run_id)
-    return Outcome(code, prepared.facts.run_id, _message(code, ending, found), found, made, where)
+    message = _message(code, ending, found)
+    return Outcome(code, prepared.facts.run_id, message, found, made, prepared.output, where)
 
 
 @contextmanager

@@ -1,0 +1,150 @@
+"""What a run says to a person at a terminal: the plan, a live line, a closing table. Rich, on stderr.
+
+Only words and numbers; decides nothing.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from dawnchorus.cluster import Progress, Resources
+from dawnchorus.prepare import Prepared, Survey
+from dawnchorus.records import Seconds
+from dawnchorus.run import Exit, Outcome
+
+
+def hours(seconds: Seconds) -> str:
+    """Seconds as people say them: 48 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+class Terminal:
+    """`run.Ui` on a console; a context manager around the live line.
+
+    On a console that is not a terminal the live line becomes one line every `every` seconds.
+    """
+
+    def __init__(self, console: Console, every: Seconds = 30.0) -> None:
+        self.console = console
+        self.every = every
+        self.live = Live(console=console, transient=True, refresh_per_second=4)
+        self.last_printed = 0.0
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.live.stop()
+
+    def say(self, text: str) -> None:
+        """One line of news."""
+        self.console.print(Text(text, style="dim"))
+
+    def plan(self, prepared: Prepared, survey: Survey, use: Resources) -> None:
+        """What is about to be done."""
+        self.console.print(plan_table(prepared, survey, use))
+        if len(survey.pending) and self.console.is_terminal:
+            self.live.start()
+
+    def progress(self, survey: Survey, progress: Progress, elapsed: Seconds) -> None:
+        """The live line: audio done, rtfx, time left, failures."""
+        line = progress_line(survey, progress, elapsed)
+        if self.console.is_terminal:
+            self.live.update(line)
+        elif elapsed - self.last_printed >= self.every:
+            self.last_printed = elapsed
+            self.console.print(line)
+
+    def close(self, outcome: Outcome) -> None:
+        """The closing table and where everything is."""
+        self.live.stop()
+        self.console.print(closing_table(outcome))
+        style = "bold green" if outcome.exit is Exit.OK else "bold yellow"
+        self.console.print(Text(outcome.message, style=style))
+
+
+def progress_line(survey: Survey, progress: Progress, elapsed: Seconds) -> Text:
+    """One line, such as `0.42 / 1.3 h audio  32 %  rtfx 21.4  ETA 2 min  17 recordings, 1 failed`."""
+    total = max(float(survey.pending_seconds.sum()), progress.audio_seconds)
+    rtfx = progress.audio_seconds / elapsed if elapsed > 0 else 0.0
+    left = (total - progress.audio_seconds) / rtfx if rtfx else None
+    eta = f"ETA {hours(left)}" if left is not None else "starting"
+    share = progress.audio_seconds / total if total else 1.0
+    filled = int(share * 24)
+    return Text.assemble(
+        ("█" * filled + "░" * (24 - filled), "cyan"),
+        f" {progress.audio_seconds / 3600:.2f} / {total / 3600:.2f} h audio  {share:4.0%}  ",
+        (f"rtfx {rtfx:.1f}", "bold"),
+        f"  {eta}  {progress.num_recordings:,} recordings",
+        (f", {progress.num_failed:,} failed" if progress.num_failed else "", "yellow"),
+    )
+
+
+def plan_table(prepared: Prepared, survey: Survey, use: Resources | None = None) -> Table:
+    """The plan before spending: what there is, what is done, what it will take."""
+    table = Table(
+        title=f"Plan of run {prepared.facts.run_id}", show_header=False, title_justify="left", box=None
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in plan_rows(prepared, survey, use):
+        table.add_row(name, value)
+    return table
+
+
+def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list[tuple[str, str]]:
+    """The plan as label and value."""
+    summary = prepared.summary
+    about = "" if not survey.estimated_share else f" ({survey.estimated_share:.0%} of the lengths estimated)"
+    rows = [
+        ("input", f"{prepared.config.input}"),
+        ("output", prepared.config.output),
+        (
+            "engine",
+            f"{prepared.facts.engine}, {prepared.facts.model} (fingerprint {prepared.facts.fingerprint})",
+        ),
+        ("recordings", f"{survey.num_recordings:,}, {hours(survey.total_seconds)} of audio{about}"),
+    ]
+    if summary.num_duplicates:
+        rows.append(("collapsed", f"{summary.num_duplicates:,} identical manifest rows"))
+    if survey.num_bad:
+        rows.append(("unreadable", f"{survey.num_bad:,} manifest lines; each becomes a failed row"))
+    if survey.num_done or survey.num_ready:
+        ready = f", {survey.num_ready:,} only to be assembled" if survey.num_ready else ""
+        rows.append(("already done", f"{survey.num_done:,}{ready}"))
+    chunks = f", of which {survey.committed_chunks:,} chunks are committed" if survey.committed_chunks else ""
+    rows.append(("to do", f"{len(survey.pending):,}, {hours(float(survey.pending_seconds.sum()))}{chunks}"))
+    if survey.measured_rtfx and len(survey.pending):
+        wall = float(survey.pending_seconds.sum()) / survey.measured_rtfx
+        rows.append(
+            ("will take", f"about {hours(wall)} at the rtfx {survey.measured_rtfx:.1f} measured here before")
+        )
+    if use is not None:
+        gpu = f", {use.gpus_per_engine:g} GPU" if use.gpus_per_engine else ""
+        risk = use.engines * use.window_rows * prepared.max_chunk_seconds
+        rows.append(
+            ("resources", f"{use.engines} engine x {use.cpus_per_engine:g} CPU{gpu}; {use.decoders} decoding")
+        )
+        rows.append(("at risk", f"at most {hours(risk)} of speech in a window: what a crash costs"))
+    return rows
+
+
+def closing_table(outcome: Outcome) -> Table:
+    """Counts, speed, WER where there are references, and where the files are."""
+    table = Table(show_header=False, box=None)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in outcome.rows():
+        table.add_row(name, value)
+    return table
