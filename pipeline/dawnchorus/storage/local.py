@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterator
+from glob import iglob
 
 from dawnchorus.errors import Terminal
 from dawnchorus.storage.urls import local_path
@@ -54,6 +55,14 @@ def find(url: str) -> Iterator[tuple[str, int, str]]:
                 facts = os.stat(path)
                 if stat.S_ISREG(facts.st_mode):
                     yield os.path.relpath(path, root), facts.st_size, version_of(facts)
+
+
+def glob(pattern: str) -> Iterator[tuple[str, int, str]]:
+    """(path, size, version) of every regular file that matches a pattern and is not hidden."""
+    for path in iglob(local_path(pattern), recursive=True):
+        facts = os.stat(path)
+        if stat.S_ISREG(facts.st_mode):
+            yield path, facts.st_size, version_of(facts)
 
 
 def _reraise(error: OSError) -> None:

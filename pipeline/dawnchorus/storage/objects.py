@@ -98,6 +98,21 @@ def list_files(url: str, suffix: str = "") -> list[FileInfo]:
     return sorted(files, key=lambda f: f.url)
 
 
+def has_magic(url: str) -> bool:
+    """Whether an address is a pattern with `*`, `?` or `[...]`."""
+    return any(c in url for c in "*?[")
+
+
+def glob(pattern: str) -> list[FileInfo]:
+    """Every object that matches a pattern (`**` for any depth), sorted by URL.
+
+    Raises:
+        Transient: the store cannot be listed.
+    """
+    found = retrying(lambda: list(backend(pattern).glob(pattern)), pattern)
+    return sorted((FileInfo(*f) for f in found), key=lambda f: f.url)
+
+
 def put_atomic(url: str, data: bytes) -> None:
     """Create or replace an object; no reader ever sees a torn one. Folders are made as needed.
 

@@ -86,7 +86,7 @@ def explain(error: BaseException, url: str) -> DataError | None:
         return Transient("throttled", f"The store is slowing down requests for {place}.", "fetch")
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, FileNotFoundError) or status in (404, 410) or number in _NO_SUCH_NAME:
-        return Terminal("not_found", f"There is no object at {place}.", "fetch")
+        return Terminal("not_found", f"There is nothing at {place}.", "fetch")
     if isinstance(error, IsADirectoryError):
         return Terminal("is_directory", f"{place} is a folder, not a file.", "fetch")
     if isinstance(error, PermissionError) or status == 403:

@@ -146,6 +146,14 @@ def find(url: str) -> Iterator[tuple[str, int, str]]:
             yield name[len(prefix) :], int(facts.get("size") or 0), version_of(facts)
 
 
+def glob(pattern: str) -> Iterator[tuple[str, int, str]]:
+    """(URL, size, version) of every object that matches a pattern."""
+    store, path = filesystem(pattern)
+    for name, facts in store.glob(path, detail=True).items():
+        if facts.get("type") != "directory":
+            yield f"{scheme_of(pattern)}://{name.lstrip('/')}", int(facts.get("size") or 0), version_of(facts)
+
+
 def put(url: str, data: bytes) -> None:
     """Create or replace an object; readers see all of the old or all of the new."""
     store, path = filesystem(url)

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 from dawnchorus.errors import ConfigError
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
-_CHAINED = re.compile(r"^[A-Za-z0-9]+::")
+_CHAINED = re.compile(r"^[A-Za-z0-9]+(://.*)?::.*://")
 _SAME_STORE = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SECRET_NAME = (
@@ -38,6 +38,11 @@ def scheme_of(url: str) -> str:
 def is_local(url: str) -> bool:
     """Whether the address is a local path or a `file://` URL."""
     return scheme_of(url) == "file"
+
+
+def is_http(url: str) -> bool:
+    """Whether the address is on the web: objects only, no folders and no listing."""
+    return scheme_of(url) in _DEFAULT_PORTS
 
 
 def local_path(url: str) -> str:
