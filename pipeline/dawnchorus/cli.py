@@ -24,7 +24,7 @@ from dawnchorus.errors import DataError, DawnChorusError, Fenced, OutputOwned, U
 EXIT_CODES = (
     "Exit codes: 0 every recording is accounted for (failures are listed rows); 1 a fault in the program; "
     "2 a mistake in the configuration, manifest or storage, nothing was started; 3 paused or incomplete, run "
-    "the same command again; 4 the tables do not add up; 5 another run owns the output; 130 stopped by Ctrl-C."
+    "the same command again; 4 the tables do not add up; 5 another run owns the output; 130 Ctrl-C."
 )
 
 app = typer.Typer(

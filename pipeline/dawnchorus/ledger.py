@@ -162,13 +162,10 @@ def settle(chunks: pa.Table | None) -> Settled:
     ends = chunks.filter(pc.equal(chunks["kind"], "end"))
     rows = chunks.filter(pc.equal(chunks["kind"], "chunk"))
     counted = _per_decode(rows)
-    joined = ends.select(
-        ["recording_id", "decode_id", "status", "num_chunks", "failure", "attempt"]
-    ).append_column("has", pa.array([True] * len(ends)))
-    failure = joined["failure"]
-    joined = joined.drop_columns(["failure"]).append_column(
-        "end_transient", pc.fill_null(pc.struct_field(failure, "transient"), False)
-    )
+    failure = ends["failure"]
+    joined = ends.select(["recording_id", "decode_id", "status", "num_chunks", "attempt"])
+    transient = pc.fill_null(pc.struct_field(failure, "transient"), False)
+    joined = joined.append_column("end_transient", transient)
     joined = joined.append_column("end_tries", pc.fill_null(pc.struct_field(failure, "attempts"), 0))
     joined = joined.join(counted, keys=["recording_id", "decode_id"], join_type="left outer")
     found = pc.fill_null(joined["found"], 0)

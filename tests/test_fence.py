@@ -1,0 +1,70 @@
+"""Ownership of an output: one owner, immediate takeover from the dead, refusal while alive."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dawnchorus import fence, storage
+from dawnchorus.errors import Fenced, OutputOwned
+from dawnchorus.fence import Fence
+
+HOLD = """
+import sys, time
+from dawnchorus.fence import Fence
+f = Fence(sys.argv[1], "other"); f.acquire()
+with f:
+    print(f.epoch, flush=True); time.sleep(60)
+"""
+
+
+def test_a_released_output_is_free(tmp_path: Path) -> None:
+    for epoch in (1, 2, 3):
+        mine = Fence(str(tmp_path), "run")
+        assert mine.acquire() == epoch
+        with mine:
+            fence.check(str(tmp_path), epoch)
+
+
+def test_a_living_owner_is_respected_and_a_dead_one_is_not(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().strip() == "1"
+        with pytest.raises(OutputOwned, match=r"run other .*--take-over"):
+            Fence(str(tmp_path), "run").acquire()
+    finally:
+        holder.kill()
+        holder.wait()
+    assert Fence(str(tmp_path), "run").acquire() == 2, "its process is dead: no waiting"
+
+
+def test_who_was_taken_over_stops_writing(tmp_path: Path) -> None:
+    first, second = Fence(str(tmp_path), "one"), Fence(str(tmp_path), "two")
+    first.acquire()
+    with pytest.raises(OutputOwned):
+        second.acquire()
+    assert second.acquire(take_over=True) == 2
+    with pytest.raises(Fenced, match="attempt 2 owns"):
+        fence.check(str(tmp_path), 1)
+    with pytest.raises(Fenced):
+        first.advance()
+
+
+def test_an_attempt_advances_its_own_epoch(tmp_path: Path) -> None:
+    mine = Fence(str(tmp_path), "run")
+    mine.acquire()
+    assert mine.advance() == 2
+    fence.check(str(tmp_path), 2)
+    assert fence.newest_epoch(str(tmp_path)) == 2
+
+
+def test_silence_counts_as_gone(tmp_path: Path) -> None:
+    mine = Fence(str(tmp_path), "run")
+    mine.acquire()
+    folder = storage.join(str(tmp_path), "_runs", "_fence")
+    storage.put_atomic(storage.join(folder, "00000001.beat"), b"1.0")
+    assert Fence(str(tmp_path), "other").acquire() == 2
