@@ -36,6 +36,7 @@ check: .venv/.ready-dev ## Format, lint, types, import directions
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy jobs configs
 	$(BIN)/lint-imports
 
 format: .venv/.ready-dev ## Format the code and mend what the linter can mend

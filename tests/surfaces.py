@@ -10,6 +10,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -42,12 +43,11 @@ def _key(key: config.ConfigKey) -> str:
 
 def cli_help() -> str:
     """Every command with its help and its parameters; not the layout, which is the library's."""
-    import click
     import typer
 
     from dawnchorus import cli
 
-    def walk(command: click.Command, path: str) -> Iterator[str]:
+    def walk(command: Any, path: str) -> Iterator[str]:
         yield f"{path}\n  {' '.join((command.help or '').split())}\n"
         for parameter in command.params:
             names = ", ".join((*parameter.opts, *parameter.secondary_opts))

@@ -179,6 +179,27 @@ def test_documents_name_only_what_exists() -> None:
             assert (ROOT / target).exists(), f"{name}: {target}"
 
 
+def test_readme_names_the_commands_and_exit_codes_there_are() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = set(re.findall(r"^dawnchorus (\w+)$", surfaces.cli_help(), re.MULTILINE))
+    assert set(re.findall(r"dawnchorus (\w+)[` ]", readme)) == commands
+    options = set(re.findall(r"--[a-z-]+", surfaces.cli_help()))
+    assert set(re.findall(r"(--[a-z][a-z-]+)", readme)) <= options
+    tree = ast.parse((PACKAGE / "run.py").read_text(encoding="utf-8"))
+    [codes] = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Exit"]
+    values = {
+        n.value.value for n in codes.body if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)
+    }
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)} == values
+
+
+def test_job_is_the_command() -> None:
+    words = [sys.executable, str(ROOT / "jobs" / "run.py"), "configs/no-such.yaml"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "There is no configuration file" in done.stderr
+
+
 def test_readme_quotes_the_chain_of_the_graph() -> None:
     """The chain in the README is the code of graph.py, line by line."""
     [quoted] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)

@@ -53,7 +53,7 @@ def say(voice: str, text: str) -> Samples:
     samples = soxr.resample(samples, rate, RATE, "VHQ")
     loud = np.flatnonzero(np.abs(samples) > 0.01)
     samples = samples[max(loud[0] - RATE // 20, 0) : loud[-1] + RATE // 10]
-    return samples * (0.6 / np.abs(samples).max())
+    return np.asarray(samples * (0.6 / np.abs(samples).max()))
 
 
 def silence(rng: random.Random, between: tuple[float, float]) -> Samples:
