@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,9 +47,15 @@ def start(config: RunConfig) -> None:
         return
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's core logs its own retries as errors on the driver's terminal; ours are rows and messages.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = config.workers.address or os.environ.get("RAY_ADDRESS")
     environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "runtime_env": environment}
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "runtime_env": environment,
+    }
     if address:
         ray.init(address=address, **quiet)
         return
@@ -64,6 +71,8 @@ def _local_cpus() -> int:
 
 def tune(block_bytes: int) -> None:
     """Set Ray Data's context for the graphs of this process."""
+    # The retry arguments have no other way in until Ray 2.64, which is why Ray is pinned.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -1,0 +1,184 @@
+"""What integration tests share: an archive of speech, the command in a process of its own, the tables it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import soundfile
+
+SAMPLE = Path(__file__).parent / "data" / "sample"
+SPEECH = SAMPLE / "audio" / "notes"
+PATIENCE = 180.0
+"""Seconds that a small run may take on a busy two-core machine."""
+
+NOT_COMPARED = {"run_id"}
+"""Columns of transcripts that may differ between a broken and an unbroken run (`failure.attempts` too)."""
+
+
+def speech(path: Path, seconds: float, seed: int) -> Path:
+    """A FLAC of sample speech with pauses, about `seconds` long; a faint noise makes each seed's samples,
+    and so each chunk's hash, its own."""
+    sources = [p for p in sorted(SPEECH.iterdir()) if p.suffix in {".flac", ".wav", ".ogg"}]
+    rng = np.random.default_rng(seed)
+    pieces: list[np.ndarray] = []
+    length = 0
+    while length < seconds * 16_000:
+        samples, rate = soundfile.read(
+            sources[int(rng.integers(len(sources)))], dtype="float32", always_2d=True
+        )
+        step = rate / 16_000
+        at = np.arange(0, len(samples) - 1, step)
+        pieces += [np.interp(at, np.arange(len(samples)), samples[:, 0]), np.zeros(12_000)]
+        length += len(pieces[-1]) + len(pieces[-2])
+    whole = np.concatenate(pieces)[: int(seconds * 16_000)]
+    whole = whole + rng.normal(0, 0.0005, len(whole))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, whole.clip(-1, 1), 16_000, subtype="PCM_16")
+    return path
+
+
+def archive(folder: Path, seconds: Iterable[float], seed: int = 0) -> Path:
+    """A folder of speech files, one per length."""
+    for i, length in enumerate(seconds):
+        speech(folder / f"{i:03d}.flac", length, seed * 1000 + i)
+    return folder
+
+
+@dataclass
+class Command:
+    """`dawnchorus run` of one input into one output with the fake engine, as a process."""
+
+    input: str
+    output: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    options: list[str] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    engine: str = "fake"
+
+    @property
+    def log(self) -> Path:
+        """The fake engine's log of what it transcribed."""
+        return self.output.parent / f"{self.output.name}.calls.jsonl"
+
+    @property
+    def script(self) -> Path:
+        """The fake engine's instructions."""
+        return self.output.parent / f"{self.output.name}.script.json"
+
+    def arguments(self) -> list[str]:
+        """The command line."""
+        words = ["run", "--input", self.input, "--output", str(self.output), "--engine", self.engine]
+        settings = {"workers.window_rows": 8, "resume.backoff_seconds": 0.1, **self.settings}
+        if self.engine == "fake":
+            given = settings.pop("engine.options", {})
+            settings["engine.options"] = {"log": str(self.log), "script": str(self.script), **given}
+        flat = [f"{k}={json.dumps(v)}" for k, v in settings.items()]
+        return [sys.executable, "-m", "dawnchorus.cli", "--debug", *words, *self.options, *flat]
+
+    def start(self) -> subprocess.Popen[str]:
+        """The running process, output captured in `<output>.txt` beside the output."""
+        self.output.parent.mkdir(parents=True, exist_ok=True)
+        text = open(self.said, "a")
+        env = {**os.environ, "OMP_NUM_THREADS": "1", **self.env}
+        return subprocess.Popen(self.arguments(), stdout=text, stderr=text, text=True, env=env)
+
+    @property
+    def said(self) -> Path:
+        """What the command printed."""
+        return self.output.parent / f"{self.output.name}.txt"
+
+    def run(self, expect: int | None = 0) -> str:
+        """Run to the end; returns what it printed."""
+        before = self.said.stat().st_size if self.said.exists() else 0
+        process = self.start()
+        try:
+            code = process.wait(PATIENCE)
+        finally:
+            kill(process)
+        text = self.said.read_text()[before:]
+        assert expect is None or code == expect, f"exit code {code}, not {expect}:\n{text}"
+        return text
+
+    def calls(self) -> list[dict[str, Any]]:
+        """What the engine transcribed, in order."""
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def tell(self, **script: Any) -> None:
+        """Give the fake engine new instructions."""
+        self.script.parent.mkdir(parents=True, exist_ok=True)
+        self.script.write_text(json.dumps(script))
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """kill -9 a driver, and wait until the processes it had started are gone too."""
+    try:
+        children = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        children = []
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    for child in alive:
+        child.kill()
+
+
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE
+) -> bool:
+    """Poll until a condition holds (True) or the process has ended before it (False)."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        if process.poll() is not None:
+            return False
+        time.sleep(0.005)
+    raise TimeoutError("the condition never held")
+
+
+def parts(output: Path) -> list[Path]:
+    """Committed windows."""
+    return sorted((output / "chunks").glob("part-*.parquet"))
+
+
+def chunk_rows(output: Path) -> list[dict[str, Any]]:
+    """Every committed row of chunks/, duplicates included."""
+    return [r for p in parts(output) for r in pq.read_table(p).to_pylist()]
+
+
+def hashes(rows: Iterable[dict[str, Any]]) -> set[str]:
+    """The fake engine's hash of each transcribed chunk row."""
+    return {
+        r["segments"][0]["text"].removeprefix("w") for r in rows if r["kind"] == "chunk" and r["segments"]
+    }
+
+
+def transcripts(output: Path) -> pa.Table:
+    """The transcripts table, files in order of name."""
+    return pa.concat_tables([pq.read_table(p) for p in sorted((output / "transcripts").glob("*.parquet"))])
+
+
+def comparable(output: Path) -> list[dict[str, Any]]:
+    """Transcript rows without what may differ between a broken and an unbroken run."""
+    rows = transcripts(output).to_pylist()
+    for row in rows:
+        for name in NOT_COMPARED:
+            row.pop(name)
+        if row["failure"]:
+            row["failure"].pop("attempts")
+    return rows
