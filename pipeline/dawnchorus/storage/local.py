@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from glob import iglob
+from typing import IO
 
 from dawnchorus.errors import Terminal
 from dawnchorus.storage.urls import local_path
@@ -70,7 +72,7 @@ def _reraise(error: OSError) -> None:
         raise error
 
 
-def put(url: str, data: bytes) -> None:
+def put(url: str, data: bytes | IO[bytes]) -> None:
     """Create or replace a file; readers see all of the old or all of the new, also after a power cut."""
     path = local_path(url)
     temporary = _write_beside(path, data)
@@ -80,6 +82,12 @@ def put(url: str, data: bytes) -> None:
         os.unlink(temporary)
         raise
     _sync_folder(path)
+
+
+def put_file(url: str, path: str) -> None:
+    """`put` the content of another file, in bounded memory."""
+    with open(path, "rb") as f:
+        put(url, f)
 
 
 def put_new(url: str, data: bytes) -> None:
@@ -103,7 +111,7 @@ def delete(url: str) -> None:
         os.unlink(local_path(url))
 
 
-def _write_beside(path: str, data: bytes) -> str:
+def _write_beside(path: str, data: bytes | IO[bytes]) -> str:
     """A synced temporary file in the same folder; its name starts with a dot, so no listing shows it."""
     folder, name = os.path.split(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
@@ -111,7 +119,10 @@ def _write_beside(path: str, data: bytes) -> str:
     temporary = os.path.join(folder, f".{name[:40]}.{secrets.token_hex(8)}.tmp")
     try:
         with open(temporary, "xb") as f:
-            f.write(data)
+            if isinstance(data, bytes):
+                f.write(data)
+            else:
+                shutil.copyfileobj(data, f)
             f.flush()
             os.fsync(f.fileno())
     except OSError:

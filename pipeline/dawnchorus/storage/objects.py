@@ -122,6 +122,15 @@ def put_atomic(url: str, data: bytes) -> None:
     retrying(lambda: backend(url).put(url, data), url)
 
 
+def put_file(url: str, path: str) -> None:
+    """`put_atomic` with the content of a local file, in bounded memory.
+
+    Raises:
+        Transient: the store cannot be written.
+    """
+    retrying(lambda: backend(url).put_file(url, path), url)
+
+
 def put_new(url: str, data: bytes) -> bool:
     """Create an object only if there is none; False if there is one. Of many writers one gets True.
 

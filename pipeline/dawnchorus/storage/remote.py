@@ -160,6 +160,12 @@ def put(url: str, data: bytes) -> None:
     store.pipe_file(path, data)
 
 
+def put_file(url: str, path: str) -> None:
+    """`put` the content of a local file, large ones in parts; they appear when the last part is there."""
+    store, address = filesystem(url)
+    store.put_file(path, address)
+
+
 def put_new(url: str, data: bytes) -> None:
     """Create an object.
 
