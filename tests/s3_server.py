@@ -8,6 +8,7 @@ configuration) lies in `folder`, whose file system must hold extended attributes
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import itertools
 import os
@@ -49,6 +50,7 @@ devices = {folder}/devices
 mount_check = false
 # Nobody else fills this disk; the default would refuse writes on a file system that is 99 % full.
 fallocate_reserve = 0
+max_clients = {clients}
 [pipeline:main]
 pipeline = {kind}-server
 [app:{kind}-server]
@@ -106,7 +108,7 @@ for pair in pairs:
 """
 
 
-@dataclass(frozen=True)
+@dataclass
 class S3Server:
     """A running server. `env` is what a process needs to use it, and nothing of the machine's own."""
 
@@ -117,19 +119,20 @@ class S3Server:
     def make_bucket(self) -> str:
         """A new bucket's URL: `s3://bucket-0`."""
         name = f"bucket-{next(self._counter)}"
-        self.client().create_bucket(Bucket=name)
+        self.client.create_bucket(Bucket=name)
         return f"s3://{name}"
 
-    def client(self, access_key: str = ACCESS_KEY, secret_key: str = SECRET_KEY) -> Any:
-        """A botocore client that is independent of the code under test."""
+    @functools.cached_property
+    def client(self) -> Any:
+        """A botocore client, independent of the code under test."""
         import botocore.session
         from botocore.config import Config
 
         return botocore.session.Session().create_client(
             "s3",
             endpoint_url=self.endpoint,
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
+            aws_access_key_id=ACCESS_KEY,
+            aws_secret_access_key=SECRET_KEY,
             region_name=REGION,
             config=Config(request_checksum_calculation="when_required", retries={"total_max_attempts": 1}),
         )
@@ -176,7 +179,10 @@ def _configure(folder: Path, ports: dict[str, int]) -> None:
     (folder / "swift.conf").write_text(_SWIFT_CONF)
     (folder / "proxy.conf").write_text(_PROXY_CONF.format(port=ports["proxy"], **facts))
     for kind in _BACKENDS:
-        conf = _BACKEND_CONF.format(port=ports[kind], kind=kind, **facts)
+        # Swift checks If-None-Match before it writes, so two creations at the same moment can both pass.
+        # One request at a time gives what AWS promises: check and creation are one step.
+        clients = 1 if kind == "object" else 1024
+        conf = _BACKEND_CONF.format(port=ports[kind], kind=kind, clients=clients, **facts)
         (folder / f"{kind}.conf").write_text(conf)
     pairs = [f"{kind}={ports[kind]}" for kind in _BACKENDS]
     subprocess.run([sys.executable, "-c", _MAKE_RINGS, str(folder), *pairs], check=True)

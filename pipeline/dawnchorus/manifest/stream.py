@@ -7,6 +7,7 @@ an earlier one but another text or metadata is a bad line (the first stays).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -88,11 +89,13 @@ def _all_lines(address: str, form: str, counts: Counts) -> Iterator[_Line]:
 
 
 def _audio_line(source: Source) -> _Line:
-    line = storage.name_of(source.url)
+    # A listed name need not be UTF-8; its canonical URI is.
+    url = storage.canonical_uri(source.url) if storage.is_local(source.url) else source.url
+    line = storage.name_of(url).encode("utf-8", "replace").decode()
     try:
-        recording = recording_of({"audio_filepath": source.url}, ".")
+        recording = recording_of({"audio_filepath": url}, "/")
     except Terminal as e:
-        return _bad_line(source.url, line, "", e)
+        return _bad_line(url, line, "", e)
     return _Line(recording, line, None, source.size_bytes)
 
 
@@ -122,6 +125,12 @@ def _manifest_lines(source: Source, form: str, counts: Counts) -> Iterator[_Line
                     problem = e
             assert problem is not None
             yield _bad_line(uri, line, row.content or str(row.fields), problem)
+
+
+def _folder_of(url: str) -> str:
+    """What relative paths in a manifest are relative to."""
+    folder = storage.parent(url)
+    return os.path.abspath(storage.local_path(folder)) if storage.is_local(folder) else folder
 
 
 def _bad_line(uri: str, line: str, content: str, problem: Terminal, path: str | None = None) -> _Line:

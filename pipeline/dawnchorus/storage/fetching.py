@@ -18,6 +18,7 @@ from dawnchorus.storage.urls import is_local, local_path, redact, scheme_of
 
 _BLOCK_BYTES = 16 << 20
 _HTTP_BLOCK_BYTES = 1 << 20
+_PLAIN = {"Accept-Encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +132,14 @@ def _download(url: str, scratch_dir: str, max_bytes: int) -> Fetched:
     return Fetched(file.name, f"{version}/{written}".replace('"', ""), written, temporary=True)
 
 
-_PLAIN = {"Accept-Encoding": "identity"}
-
-
 def _changed(store: Any, address: str, before: Any) -> bool:
     """Whether ETag or Last-Modified differ now; servers that answer no HEAD say nothing."""
     import fsspec.asyn
 
-    async def head() -> dict[str, str]:
+    async def head() -> Any:  # aiohttp's headers, whose names ignore case
         session = await store.set_session()
         async with session.head(address, headers=_PLAIN, allow_redirects=True) as response:
-            return dict(response.headers) if response.ok else {}
+            return response.headers if response.ok else {}
 
     now = fsspec.asyn.sync(store.loop, head)
     return any(k in before and k in now and before[k] != now[k] for k in ("ETag", "Last-Modified"))

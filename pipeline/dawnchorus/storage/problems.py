@@ -58,6 +58,7 @@ _THROTTLE_CODES = {
     "TooManyRequestsException",
 }
 _NETWORK_CLASSES = {
+    "ConnectionError",
     "ClientConnectionError",
     "ClientError",
     "ClientPayloadError",
@@ -94,7 +95,10 @@ def explain(error: BaseException, url: str) -> DataError | None:
     if number in _NO_SPACE:
         return Transient("disk_full", "The disk has no space left.", "fetch")
     said = _sentence(error)
-    if 400 <= status < 500 and code != "RequestTimeout":
+    if status == 416:
+        # Only ranges within the listed length are asked for.
+        return Transient("changed", f"{place} became shorter while it was read.", "fetch")
+    if "ParamValidationError" in names or (400 <= status < 500 and code != "RequestTimeout"):
         return Transient("refused", f"The store refused {place}: {said}.", "fetch")
     if is_local(url) and isinstance(error, OSError):
         return Transient("io", f"{place}: {said}.", "fetch")
@@ -148,11 +152,8 @@ def status_of(error: BaseException) -> int:
         response = getattr(e, "response", None)
         if isinstance(response, dict):
             return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        for name in ("status", "code", "status_code"):
-            value = getattr(e, name, None)
-            if isinstance(value, int):
-                return value
-    return 0
+    values = (getattr(error, name, None) for name in ("status", "status_code", "code"))
+    return next((v for v in values if isinstance(v, int)), 0)
 
 
 def _sentence(error: BaseException) -> str:
