@@ -24,7 +24,7 @@ _DEMUXERS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,gsm,ircam,matroska,mov,mp3,mpc,"
     "mpc8,mpeg,mpegts,nistsphere,ogg,oma,paf,pvf,rm,sox,tak,tta,voc,w64,wav,wv,xwma"
 )
-_PAUSING = {"mov", "matroska", "flv", "mpegts", "mpeg", "asf", "avi", "rm"}
+_PAUSING = {"mov", "matroska", "flv", "asf", "avi", "rm"}
 """Containers in which time may pass without audio; in the others a gap is always a loss."""
 _FROM_ZERO = {"mov", "matroska"}
 """Containers whose clock begins at zero; the others' begins at their first timestamp."""
@@ -134,8 +134,9 @@ class ContainerSource:
             return
         claimed = self.facts.claimed_seconds or 0.0
         if 0 < ahead <= max(_BELIEVED_GAP, claimed + 1 - self._now):
-            damaged = self._demuxer not in _PAUSING or _errors() > self._num_errors
-            if not damaged and self._now > 0:
+            inside = self._now > 0
+            damaged = _errors() > self._num_errors or (inside and self._demuxer not in _PAUSING)
+            if inside and not damaged:
                 self.flags.add("timestamp_gap")
             yield self._gap(ahead, damaged)
         else:

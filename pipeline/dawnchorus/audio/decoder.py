@@ -78,6 +78,11 @@ class Decoder:
         self._active = Stream(self, request)
         return self._active
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, for those who watch its memory."""
+        return None if self._child is None else self._child.pid
+
     def close(self) -> None:
         """End the child process. Safe to call twice; `open` starts another."""
         if self._active is not None:

@@ -116,14 +116,14 @@ class Headers:
             if first is None or frame is None or frame.key != first.key:
                 return False
             pos += frame.num_bytes
-            if pos == end or tag_bytes(self._region, pos):
-                return True
             frame = self.at(pos)
+            if pos == end or (frame is None and pos < end and tag_bytes(self._region, pos)):
+                return True
         return frame is not None and first is not None and frame.key == first.key and pos < end
 
 
 def tag_bytes(region: Region, pos: int) -> int:
-    """Length of the metadata tag at `pos` (ID3v2, ID3v1, APE, Lyrics3), or 0."""
+    """Length of what is no audio at `pos`: a tag (ID3v2, ID3v1, APE, Lyrics3) or final padding; else 0."""
     h = region.read(pos, 32)
     if h[:3] == b"ID3" and len(h) >= 10 and max(h[6:10]) < 0x80:
         size = h[6] << 21 | h[7] << 14 | h[8] << 7 | h[9]
@@ -132,7 +132,10 @@ def tag_bytes(region: Region, pos: int) -> int:
         return region.end - pos
     if h[:8] == b"APETAGEX" and len(h) == 32:
         return 32 + int.from_bytes(h[12:16], "little")
-    return region.end - pos if h[:11] == b"LYRICSBEGIN" else 0
+    rest = region.end - pos
+    if h[:11] == b"LYRICSBEGIN" or (rest <= _PADDING_BYTES and not region.read(pos, rest).strip(b"\0")):
+        return rest
+    return 0
 
 
 def find(region: Region, codec: Codec, pos: int, limit: int | None = None) -> int | None:
@@ -158,9 +161,6 @@ def scan(region: Region, codec: Codec, first: int) -> Layout:
     A frame counts as sound when another header, a tag or the end follows it. Memory grows with the
     number of gaps, not with the length of the file; 1.4 million frames (10 hours of MP3) take a second.
     """
-    region.end -= len(tail := region.read(max(first, region.end - _PADDING_BYTES), _PADDING_BYTES)) - len(
-        tail.rstrip(b"\0")
-    )
     gapless, pos = _gapless(region, first) if codec == "mp3" else (None, first)
     headers, items, end = Headers(region, codec), list[Run | Gap](), region.end
     cut = False

@@ -76,6 +76,11 @@ class Child:
             raise Transient("decoder_unavailable", f"The decoder could not be started: {why}")
 
     @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
     def worn(self) -> bool:
         """True when a fresh process is due."""
         return self._num_files >= _FILES_PER_CHILD or self._memory_bytes > _CHILD_MEMORY_BYTES

@@ -99,20 +99,28 @@ def sniff(fd: int) -> Sniffed:
         return _wav(file, start)
     for offset, magic, name, reader in _AUDIO:
         if re.match(magic, head[offset:], re.DOTALL):
-            return Sniffed(reader, name, start if reader == "sndfile" else 0, size)
+            promised = start + _promised_bytes(name, head)
+            return Sniffed(reader, name, start if reader == "sndfile" else 0, size, cut=promised > size)
     other = describe(head) if start == 0 else None
-    if other is None and (bare := _bare(file, start)):
-        return bare
+    if other is None:
+        if (bare := _bare(file, start)) is not None:
+            return bare
+        other = describe_plain(head)
     if other is not None:
         raise Terminal("not_audio", f"This is no audio: it looks like {other}.")
     return Sniffed("container", "unknown", 0, size)
 
 
 def describe(head: bytes) -> str | None:
-    """What the first bytes of a file that is no audio look like, or None."""
+    """What the first bytes of a file look like, by the signatures of things that are no audio, or None."""
     for magic, what in _OTHER:
         if re.match(magic, head, re.DOTALL | re.IGNORECASE):
             return what
+    return None
+
+
+def describe_plain(head: bytes) -> str | None:
+    """Whether bytes without a signature are text or zeros."""
     if not head.strip(b"\0"):
         return "nothing but zero bytes"
     try:
@@ -121,6 +129,19 @@ def describe(head: bytes) -> str | None:
         return None
     printable = sum(c.isprintable() or c.isspace() for c in text)
     return "a text file" if printable == len(text) and len(text.encode()) > 0.98 * len(head) else None
+
+
+def _promised_bytes(name: str, head: bytes) -> int:
+    """Length of the file in bytes by the header of an aiff, au, w64 or RF64; 0 where it does not say."""
+    if name == "aiff" or head[:4] == b"RIFX":
+        return 8 + int.from_bytes(head[4:8], "big")
+    if name == "au" and head[8:12] != b"\xff\xff\xff\xff":
+        return int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
+    if name == "w64":
+        return int.from_bytes(head[16:24], "little")
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":
+        return 8 + int.from_bytes(head[20:28], "little")
+    return 0
 
 
 def _bare(file: Region, start: int) -> Sniffed | None:
@@ -137,7 +158,7 @@ def _bare(file: Region, start: int) -> Sniffed | None:
 
 def _wav(file: Region, start: int) -> Sniffed:
     """Walk a RIFF/WAVE header: its codec, its data, and what it claims."""
-    pos, tag, rate, align, fact = start + 12, 0, 0, 0, None
+    pos, tag, rate, align = start + 12, 0, 0, 0
     for _ in range(1000):
         h = file.read(pos, 8)
         if len(h) < 8:
@@ -148,18 +169,13 @@ def _wav(file: Region, start: int) -> Sniffed:
             tag, align = int.from_bytes(f[:2], "little"), int.from_bytes(f[12:14], "little")
             rate = int.from_bytes(f[4:8], "little")
             tag = int.from_bytes(f[24:26], "little") if tag == 0xFFFE and len(f) == 26 else tag
-        elif h[:4] == b"fact":
-            fact = int.from_bytes(file.read(body, 4), "little")
         elif h[:4] == b"data":
             streamed = size == 0 or (size >= _ENDLESS and body + size > file.end)
             end = file.end if streamed else min(file.end, body + size)
             if tag in _MPEG_TAGS and (first := find(Region(file.fd, body, end), "mp3", body)) is not None:
                 return Sniffed("frames", "wav", first, end, "mp3")
-            claimed = None
-            if not streamed and rate and tag in _LINEAR_TAGS and align:
-                claimed = size // align / rate
-            elif not streamed and rate and fact:
-                claimed = fact / rate
+            linear = not streamed and rate and align and tag in _LINEAR_TAGS
+            claimed = size // align / rate if linear else None
             usable = tag in _SNDFILE_TAGS and size > 0
             return Sniffed(
                 "sndfile" if usable else "container",
