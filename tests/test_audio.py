@@ -639,7 +639,7 @@ def test_the_child_dies_with_its_parent(long_mp3: Path) -> None:
     assert gone or child.status() == psutil.STATUS_ZOMBIE
 
 
-def test_one_child_serves_many_files(long_mp3: Path) -> None:
+def test_one_child_serves_many_files(tmp_path: Path) -> None:
     paths = []
     for n in range(20):
         paths.append(tmp_path / f"{n}.flac")
