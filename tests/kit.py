@@ -91,9 +91,9 @@ class Command:
     def start(self) -> subprocess.Popen[str]:
         """The running process, output captured in `<output>.txt` beside the output."""
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        text = open(self.said, "a")
         env = {**os.environ, "OMP_NUM_THREADS": "1", **self.env}
-        return subprocess.Popen(self.arguments(), stdout=text, stderr=text, text=True, env=env)
+        with open(self.said, "a") as text:
+            return subprocess.Popen(self.arguments(), stdout=text, stderr=text, text=True, env=env)
 
     @property
     def said(self) -> Path:

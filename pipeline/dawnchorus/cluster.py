@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +26,7 @@ from dawnchorus.records import Seconds
 _MIB = 1024 * 1024
 CPU_WINDOW_ROWS = 16
 GPU_WINDOW_ROWS = 384
-BYTES_PER_SAMPLE = 2
+_WORKER_ENV = {"OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +54,33 @@ def start(config: RunConfig) -> None:
     # Ray's core logs its own retries as errors on the driver's terminal; ours are rows and messages.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = config.workers.address or os.environ.get("RAY_ADDRESS")
-    environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
-    quiet: dict[str, Any] = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "runtime_env": environment,
-    }
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, runtime_env={"env_vars": _WORKER_ENV}, **quiet)
         return
+    # Inherited, not a runtime_env: with one, Ray cannot use the workers that it starts ahead.
+    os.environ.update(_WORKER_ENV)
     store = int(min(2048 * _MIB, psutil.virtual_memory().available * 0.3))
     quiet |= {"object_store_memory": store, "include_dashboard": False}
-    ray.init(address="local", num_cpus=_local_cpus(), **quiet)
+    with _stderr_held_back():
+        ray.init(address="local", num_cpus=_local_cpus(), **quiet)
+
+
+@contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Keep the lines of Ray's core from the terminal unless the block fails; it writes to the file
+    descriptor itself, so nothing in Python can stop it."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held, os.fdopen(os.dup(2), "wb", 0) as terminal:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            terminal.write(held.read())
+            raise
+        finally:
+            os.dup2(terminal.fileno(), 2)
 
 
 def _local_cpus() -> int:

@@ -1,0 +1,186 @@
+"""Whole runs with the fake engine: what goes in, what comes out, what a second run does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray.data
+import soundfile
+
+from conftest import Runner
+from dawnchorus import graph
+from dawnchorus.cluster import Resources
+from dawnchorus.config import AudioConfig, ChunkingConfig, EngineConfig, VadConfig
+from dawnchorus.errors import FingerprintMismatch
+from dawnchorus.plan import Snapshot
+from dawnchorus.run import Exit
+from dawnchorus.stages.decode import DecodeSettings
+from dawnchorus.stages.transcribe import TranscribeSettings
+from kit import SAMPLE, archive, chunk_rows, hashes, speech, transcripts
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return archive(tmp_path_factory.mktemp("audio"), [9.0, 5.0, 14.0], seed=7)
+
+
+def test_the_sample_archive_ends_as_one_row_per_line(runner: Runner) -> None:
+    outcome = runner(SAMPLE / "manifest.jsonl")
+    assert outcome.exit is Exit.OK, outcome.message
+    lines = [json.loads(line) for line in (SAMPLE / "manifest.jsonl").read_text().splitlines()]
+    rows = transcripts(runner.output).to_pylist()
+    assert [r["audio_filepath"].rpartition("/")[2] for r in rows] == [
+        line["audio_filepath"].rpartition("/")[2] for line in lines
+    ], "one row per line, in order"
+    assert {r["status"] for r in rows} == {"ok", "empty", "failed"}
+    assert {r["failure"]["kind"] for r in rows if r["failure"]} == {"not_audio", "not_found"}
+    for row, line in zip(rows, lines, strict=True):
+        assert row["text"] == line.get("text")
+        assert json.loads(row["metadata"]) == {
+            k: v for k, v in line.items() if k not in {"audio_filepath", "text", "duration", "offset"}
+        }
+
+
+def test_a_second_run_does_nothing_and_a_grown_folder_only_what_is_new(runner: Runner, audio: Path) -> None:
+    folder = runner.folder / "in"
+    folder.mkdir()
+    for path in sorted(audio.iterdir())[:2]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    first = runner(folder)
+    paid = len(runner.calls())
+    assert runner(folder).run_id == first.run_id
+    assert len(runner.calls()) == paid
+    (folder / "new.flac").write_bytes((audio / "002.flac").read_bytes())
+    grown = runner(folder)
+    assert grown.exit is Exit.OK
+    assert grown.run_id != first.run_id
+    assert len(transcripts(runner.output)) == 3
+    assert len({c["hash"] for c in runner.calls()}) == len(runner.calls()), "no chunk was paid for twice"
+
+
+def test_a_pilot_counts_towards_the_full_run(runner: Runner, audio: Path) -> None:
+    runner(audio, limit=1)
+    assert len(transcripts(runner.output)) == 1
+    paid = len(runner.calls())
+    assert runner(audio).exit is Exit.OK
+    assert len(transcripts(runner.output)) == 3
+    assert len(runner.calls()) > paid
+    assert len({c["hash"] for c in runner.calls()}) == len(runner.calls())
+
+
+def test_a_thousand_slices_of_one_object_decode_it_once(runner: Runner, audio: Path) -> None:
+    whole = speech(runner.folder / "hour.flac", 200.0, seed=5)
+    lines = [{"audio_filepath": whole.name, "offset": i * 0.2, "duration": 0.2} for i in range(1000)]
+    manifest = runner.folder / "slices.jsonl"
+    manifest.write_text("\n".join(json.dumps(line) for line in lines))
+    outcome = runner(manifest)
+    assert outcome.exit is Exit.OK, outcome.message
+    rows = transcripts(runner.output).to_pylist()
+    assert [r["offset"] for r in rows] == [line["offset"] for line in lines]
+    ends = [r for r in chunk_rows(runner.output) if r["kind"] == "end"]
+    assert len({(r["timing"]["started_at"] // 60) for r in ends}) <= 2
+    assert all(r["duration"] == pytest.approx(0.2) for r in rows)
+
+
+def test_slices_beyond_the_end_say_so(runner: Runner, audio: Path) -> None:
+    lines = [
+        {"audio_filepath": str(audio / "001.flac"), "offset": 3.0, "duration": 10.0},
+        {"audio_filepath": str(audio / "001.flac"), "offset": 30.0, "duration": 1.0},
+        {"audio_filepath": str(audio / "001.flac"), "offset": 4.0},
+    ]
+    manifest = runner.folder / "slices.jsonl"
+    manifest.write_text("\n".join(json.dumps(line) for line in lines))
+    runner(manifest)
+    short, outside, tail = transcripts(runner.output).to_pylist()
+    assert short["flags"] == ["duration_mismatch"]
+    assert short["duration"] == pytest.approx(2.0)
+    assert outside["failure"]["kind"] == "outside_audio"
+    assert tail["duration"] == pytest.approx(1.0)
+
+
+def test_separate_channels_are_transcribed_each(runner: Runner, audio: Path) -> None:
+    left, rate = soundfile.read(audio / "000.flac", dtype="float32")
+    right, _ = soundfile.read(audio / "001.flac", dtype="float32")
+    both = np.zeros((len(left), 2), np.float32)
+    both[:, 0] = left
+    both[: len(right), 1] = right
+    soundfile.write(runner.folder / "call.wav", both, rate)
+    outcome = runner(runner.folder / "call.wav", audio__channels="separate")
+    assert outcome.exit is Exit.OK, outcome.message
+    (row,) = transcripts(runner.output).to_pylist()
+    assert row["num_channels"] == 2
+    assert {s["channel"] for s in row["segments"]} == {0, 1}
+    assert [s["start"] for s in row["segments"]] == sorted(s["start"] for s in row["segments"])
+    assert row["coverage"]["decoded"] == pytest.approx(2 * len(left) / rate)
+
+
+def test_other_settings_are_refused_until_told_what_to_do(runner: Runner, audio: Path) -> None:
+    runner(audio)
+    before = transcripts(runner.output)
+    with pytest.raises(FingerprintMismatch, match=r"vad\.threshold was 0\.5, is 0\.4"):
+        runner(audio, vad__threshold=0.4)
+    kept = runner(audio, vad__threshold=0.4, resume__other_fingerprint="keep-old")
+    assert kept.exit is Exit.OK, kept.message
+    assert transcripts(runner.output).equals(before)
+    redone = runner(audio, vad__threshold=0.4, resume__other_fingerprint="redo")
+    assert redone.exit is Exit.OK, redone.message
+    after = transcripts(runner.output)
+    assert after["recording_id"].to_pylist() == before["recording_id"].to_pylist()
+    assert len({*after["fingerprint"].to_pylist()} | {*before["fingerprint"].to_pylist()}) == 2
+
+
+def test_a_chunk_that_ends_its_process_costs_itself_only(runner: Runner, audio: Path) -> None:
+    first = runner(audio, output=runner.folder / "clean")
+    assert first.exit is Exit.OK
+    poison = runner.calls()[2]["hash"]
+    runner.tell(die_hashes=[poison])
+    outcome = runner(audio)
+    assert outcome.exit is Exit.OK, outcome.message
+    rows = chunk_rows(runner.output)
+    failed = [r for r in rows if r["status"] == "failed"]
+    assert [f["failure"]["kind"] for f in failed] == ["crash"]
+    assert hashes(rows) == hashes(chunk_rows(runner.folder / "clean")) - {poison}
+    flagged = [r for r in transcripts(runner.output).to_pylist() if "partial" in r["flags"]]
+    assert len(flagged) == 1
+    assert flagged[0]["failure"]["kind"] == "crash"
+
+
+def test_a_passing_engine_fault_is_tried_again_and_only_that_chunk(runner: Runner, audio: Path) -> None:
+    runner(audio, output=runner.folder / "clean")
+    victim = runner.calls()[1]["hash"]
+    runner.log.unlink()
+    runner.tell(transient_hashes=[victim])
+    outcome = runner(audio)
+    assert outcome.exit is Exit.INCOMPLETE
+    tried = [c["hash"] for c in runner.calls()]
+    assert tried.count(victim) == 3, "the budget of attempts, within one command"
+    assert all(tried.count(h) == 1 for h in tried if h != victim)
+    assert runner(audio).exit is Exit.INCOMPLETE
+    assert len(runner.calls()) == len(tried), "the budget is spent"
+    runner.tell()
+    assert runner(audio, resume__retry_failed=[]).exit is Exit.OK
+    assert [c["hash"] for c in runner.calls()[len(tried) :]] == [victim]
+    assert runner.ui.surveys[0].num_done == 2
+    assert not any(r["failure"] for r in transcripts(runner.output).to_pylist())
+
+
+@pytest.mark.parametrize("gpus", [0.0, 1.0])
+def test_decode_does_not_fuse_into_the_engine(
+    one_ray: None, gpus: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decode = DecodeSettings(AudioConfig(), VadConfig(), ChunkingConfig(), 16_000, 30.0, 1, 20)
+    engine = TranscribeSettings(EngineConfig(name="fake"), "run", "print", "notes")
+    use = Resources(1, 1.0, gpus, 1, 8, 1 << 20)
+    graph.windows(Snapshot("nowhere", 7), decode, engine, use).explain()
+    physical = capsys.readouterr().out.rpartition("Physical Plan (Optimized)")[2]
+    assert "ActorPoolMapOperator[MapBatches(Transcriber)]" in physical
+    assert "MapBatches(Decode)]" in physical.replace("->MapBatches(Decode)", "MapBatches(Decode)")
+    assert "MapBatches(Decode)->" not in physical
+
+
+def test_one_block_per_unit(one_ray: None) -> None:
+    for count in (1, 7, 300):
+        assert ray.data.range(count, override_num_blocks=count).materialize().num_blocks() == count
