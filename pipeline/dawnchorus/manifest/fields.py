@@ -51,17 +51,19 @@ def recording_of(fields: Mapping[str, Any], base: str, shape: str = "auto") -> R
         raise bad("missing_path", f"The row has no {PATH_FIELDS[0]}.")
     path, uri = addresses(fields[name], base)
     offset = _seconds(fields.get("offset"), "offset")
-    length = _seconds(fields.get("duration"), "duration") or None
+    length = _seconds(fields.get("duration"), "duration")
+    if offset is not None and length == 0:
+        raise bad("bad_number", "duration is 0: the slice is empty.")
     text = fields.get("text")
     if text is not None and not isinstance(text, str):
         text = str(text)
     rest = {k: v for k, v in fields.items() if k != name and k not in _OWN_FIELDS}
     return Recording(
-        recording_id=ids.recording_id(uri, offset, length),
+        recording_id=ids.recording_id(uri, offset, None if offset is None else length),
         audio_filepath=path,
         offset=offset,
         duration=None if offset is None else length,
-        claimed_duration=length if offset is None else None,
+        claimed_duration=(length or None) if offset is None else None,
         text=None if text is None else _utf8(text),
         metadata=_canonical(rest) if rest else "{}",
     )

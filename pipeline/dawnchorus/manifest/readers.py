@@ -53,7 +53,7 @@ def read_rows(path: str, shape: str, name: str) -> Iterator[Row]:
             return
         with _open(path) as file:
             yield from readers[shape](file, name, shape)
-    except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowException) as e:
+    except (EOFError, OSError, zlib.error, pa.ArrowException) as e:
         raise ManifestError(f"{name} is damaged: {e}.", "Copy or export it again.") from e
 
 
@@ -169,7 +169,8 @@ def _table_row(line: int, columns: list[str], cells: list[str], was_cut: bool) -
         problem = bad("wrong_columns", f"The row has {len(cells)} fields, the header {len(columns)}.")
     if problem is not None:
         return Row(line, None, content.encode("utf-8", "replace").decode(), problem)
-    return Row(line, dict(zip(columns, map(_unquoted, cells), strict=False)), content)
+    # An empty cell is no value: nothing else could say so here.
+    return Row(line, {c: _unquoted(v) for c, v in zip(columns, cells, strict=False) if v}, content)
 
 
 def _unquoted(cell: str) -> str:
