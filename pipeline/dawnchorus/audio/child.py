@@ -17,11 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.metadata import version
 from typing import Any, BinaryIO
 
 from dawnchorus.audio import wire
-from dawnchorus.audio.shape import QUALITY, Shaper
+from dawnchorus.audio.shape import QUALITY, Piece, Shaper
+from dawnchorus.audio.source import Source
 from dawnchorus.audio.sources import open_file, open_source
 from dawnchorus.errors import DataError, Terminal, Transient
 
@@ -99,6 +101,14 @@ def _serve(request: dict[str, Any], out: BinaryIO) -> None:
 
 def _decode(fd: int, request: dict[str, Any], flags: set[str], out: BinaryIO) -> None:
     source, pieces = open_source(fd)
+    with closing(source):
+        _pump(source, pieces, request, flags, out)
+
+
+def _pump(
+    source: Source, pieces: Iterator[Piece], request: dict[str, Any], flags: set[str], out: BinaryIO
+) -> None:
+    """Send the facts and the blocks; collect the flags."""
     facts, rate = source.facts, request["sampling_rate"]
     shaper = Shaper(request["channels"], facts.num_channels, rate, request["max_samples"])
     info = {

@@ -109,6 +109,10 @@ class ContainerSource:
         if self._demuxer in _PAUSING and _errors() > self._num_errors:
             self.flags.add("truncated_audio")
 
+    def close(self) -> None:
+        """Close FFmpeg's demuxer: it holds a descriptor of its own."""
+        self._container.close()
+
     def _place(self, frame: Any) -> Iterator[Piece]:
         """One decoded frame, after the gap before it if there is one."""
         yield from self._catch_up(frame)

@@ -1,4 +1,4 @@
-"""Bare frames (MP3, AAC in ADTS, AC-3) found by `frames.scan`, decoded one by one by FFmpeg through PyAV."""
+"""Bare frames found by `frames.scan` (MP3, AAC, AC-3, AMR), decoded one by one by FFmpeg through PyAV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from dawnchorus.audio.sniff import Sniffed
 from dawnchorus.audio.source import Facts, as_float
 from dawnchorus.errors import Terminal
 
-_CODECS = {"mp3": "mp3float", "aac": "aac", "ac3": "ac3"}
 _DECODER_DELAY = 529
 """Samples by which every MP3 decoder lags; the encoder's own delay does not count them."""
 
@@ -50,8 +49,7 @@ class FrameSource:
 
     def pieces(self) -> Iterator[Piece]:
         """Audio and gaps in time order, without the encoder's delay and padding."""
-        codec = av.CodecContext.create(_CODECS[self._layout.codec], "r")
-        codec.thread_type = "NONE"
+        codec = self._codec()
         for item in self._layout.items:
             length = Fraction(item.frame_samples, item.rate)
             if not isinstance(item, Run):
@@ -59,7 +57,7 @@ class FrameSource:
                 if self._left is not None:
                     self._left -= item.num_frames * item.frame_samples
                 # What follows must not borrow bits from before the gap.
-                codec = av.CodecContext.create(_CODECS[self._layout.codec], "r")
+                codec = self._codec()
                 continue
             for frame in self._decode(codec, item):
                 if frame is None:
@@ -73,6 +71,17 @@ class FrameSource:
                     self._left -= len(x)
                 if len(x):
                     yield Piece(frame.sample_rate, x)
+
+    def _codec(self) -> Any:
+        name = self._layout.codec
+        codec: Any = av.CodecContext.create("mp3float" if name == "mp3" else name, "r")
+        codec.thread_type = "NONE"
+        if name in ("amrnb", "amrwb"):
+            codec.sample_rate, codec.layout = self.facts.rate, "mono"
+        return codec
+
+    def close(self) -> None:
+        """Nothing to free."""
 
     def _decode(self, codec: Any, run: Run) -> Iterator[Any]:
         """Decoded frames of one run; None for one that could not be decoded."""

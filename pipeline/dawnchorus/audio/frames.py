@@ -1,4 +1,4 @@
-"""Streams that are nothing but frames with headers: MP3, AAC (ADTS), AC-3. Where each frame lies.
+"""Streams that are nothing but frames with headers: MP3, AAC (ADTS), AC-3, AMR. Where each frame lies.
 
 MP3 files in archives have junk before them, holes in them and change their rate; demuxers lose the time
 or stop there. `scan` walks the headers alone (no audio is decoded) and returns runs of sound frames and
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from dawnchorus.audio.headers import HEADER_BYTES, PARSERS, Codec, Frame, candidates
+from dawnchorus.audio.headers import CHAIN, HEADER_BYTES, PARSERS, Codec, Frame, candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,6 @@ class Gapless:
 _WINDOW_BYTES = 1 << 22
 _PADDING_BYTES = 4096
 """Zeros at the end of a file that are padding rather than lost audio."""
-_CHAIN = 3
-"""Frames in a row that make a stream: three consistent MP3 headers by chance are one in 10^14 bytes."""
 
 
 class Region:
@@ -67,6 +65,8 @@ class Region:
             OSError: the file cannot be read.
         """
         num_bytes = min(num_bytes, self.end - pos)
+        if num_bytes <= 0:
+            return b""
         offset = pos - self._base
         if offset < 0 or offset + num_bytes > len(self._buffer):
             self._buffer = os.pread(self.fd, min(max(_WINDOW_BYTES, num_bytes), self.end - pos), pos)
@@ -94,7 +94,7 @@ class Headers:
     """Parsed frame headers by position; the few distinct headers of a stream are parsed once."""
 
     def __init__(self, region: Region, codec: Codec) -> None:
-        self._region, self._parse = region, PARSERS[codec]
+        self._region, self._parse, self._chain = region, PARSERS[codec], CHAIN[codec]
         self._known: dict[bytes, Frame | None] = {}
 
     def at(self, pos: int) -> Frame | None:
@@ -102,17 +102,17 @@ class Headers:
         h = self._region.read(pos, HEADER_BYTES)
         if h in self._known:
             return self._known[h]
-        if len(h) < HEADER_BYTES:
+        if not h:
             return None
         if len(self._known) > 4096:
             self._known.clear()
-        frame = self._known[h] = self._parse(h)
+        frame = self._known[h] = self._parse(h.ljust(HEADER_BYTES, b"\0"))
         return frame
 
     def chain(self, pos: int, end: int) -> bool:
-        """True when a stream begins at `pos`: three frames in a row, or fewer up to the very end."""
+        """True when a stream begins at `pos`: enough frames in a row, or all up to the very end."""
         first = frame = self.at(pos)
-        for _ in range(_CHAIN - 1):
+        for _ in range(self._chain - 1):
             if first is None or frame is None or frame.key != first.key:
                 return False
             pos += frame.num_bytes

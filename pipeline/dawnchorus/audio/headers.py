@@ -1,4 +1,5 @@
-"""Frame headers of MPEG audio (layers I-III), AAC in ADTS and AC-3: seven bytes in, a `Frame` out. Pure."""
+"""Frame headers of MPEG audio (layers I-III), AAC in ADTS, AC-3, E-AC-3 and AMR: seven bytes in, a `Frame`
+out. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Codec = Literal["mp3", "aac", "ac3"]
+Codec = Literal["mp3", "aac", "ac3", "eac3", "amrnb", "amrwb"]
 
 HEADER_BYTES = 7
 
@@ -29,6 +30,8 @@ _LOW_L1 = (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
 _LOW = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES = (44_100, 48_000, 32_000)
 _ADTS_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
+_AMRNB_BYTES = (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1)
+_AMRWB_BYTES = (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1)
 _AC3_KBPS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 
 
@@ -71,7 +74,43 @@ def _ac3(h: bytes) -> Frame | None:
     return Frame(num_bytes, 1536, rate, (h[4] & 0xFE) << 8 | h[5] >> 3)
 
 
-PARSERS: dict[Codec, Callable[[bytes], Frame | None]] = {"mp3": _mpeg, "aac": _adts, "ac3": _ac3}
+def _eac3(h: bytes) -> Frame | None:
+    """Independent frames of the first program only: files with more are left to FFmpeg's demuxer."""
+    if h[0] != 0x0B or h[1] != 0x77 or not 11 <= h[5] >> 3 <= 16 or h[2] >> 3 not in (0, 16):
+        return None
+    rate_index, second = h[4] >> 6, (h[4] >> 4) & 3
+    if rate_index == 3 and second == 3:
+        return None
+    rate = (24_000, 22_050, 16_000)[second] if rate_index == 3 else (48_000, 44_100, 32_000)[rate_index]
+    num_samples = 256 * (6 if rate_index == 3 else (1, 2, 3, 6)[second])
+    return Frame(2 * (((h[2] & 7) << 8 | h[3]) + 1), num_samples, rate, h[4] << 8 | h[5] >> 3)
+
+
+def _amr(h: bytes, sizes: tuple[int, ...], rate: int) -> Frame | None:
+    """One byte of header; a frame that its encoder marked as bad counts as lost."""
+    num_bytes = sizes[h[0] >> 3 & 15]
+    return None if h[0] & 0x87 != 0x04 or not num_bytes else Frame(num_bytes, rate // 50, rate, rate)
+
+
+def _amrnb(h: bytes) -> Frame | None:
+    return _amr(h, _AMRNB_BYTES, 8_000)
+
+
+def _amrwb(h: bytes) -> Frame | None:
+    return _amr(h, _AMRWB_BYTES, 16_000)
+
+
+PARSERS: dict[Codec, Callable[[bytes], Frame | None]] = {
+    "mp3": _mpeg,
+    "aac": _adts,
+    "ac3": _ac3,
+    "eac3": _eac3,
+    "amrnb": _amrnb,
+    "amrwb": _amrwb,
+}
+CHAIN: dict[Codec, int] = {"mp3": 3, "aac": 3, "ac3": 3, "eac3": 3, "amrnb": 10, "amrwb": 10}
+"""Frames in a row that make a stream. Three consistent MP3 headers by chance are one in 10^14 bytes; AMR's
+single byte of header is there by chance in one of 50."""
 
 
 def candidates(codec: Codec, data: bytes) -> list[int]:
@@ -85,6 +124,8 @@ def candidates(codec: Codec, data: bytes) -> list[int]:
         hit &= (b1 & 0x18 != 0x08) & (b1 & 0x06 != 0) & (b2 >= 0x10) & (b2 < 0xF0) & (b2 & 0x0C != 0x0C)
     elif codec == "aac":
         hit = (b0 == 0xFF) & (b1 & 0xF6 == 0xF0)
-    else:
+    elif codec in ("ac3", "eac3"):
         hit = (b0 == 0x0B) & (b1 == 0x77)
+    else:
+        hit = b0 & 0x87 == 0x04
     return np.flatnonzero(hit).tolist()

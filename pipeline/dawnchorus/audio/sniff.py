@@ -26,26 +26,26 @@ _SNDFILE_TAGS = {1, 2, 3, 6, 7, 0x11, 0x31, 0x64, 0x65}
 _LINEAR_TAGS = {1, 3, 6, 7}
 _MPEG_TAGS = {0x50, 0x55}
 
-_AUDIO: tuple[tuple[int, bytes, str, Reader], ...] = (
-    (0, rb"FORM....AIF[FC]", "aiff", "sndfile"),
-    (0, rb"\.snd", "au", "sndfile"),
-    (0, rb"caff", "caf", "sndfile"),
-    (0, rb"riff\x2e\x91\xcf\x11", "w64", "sndfile"),
-    (0, rb"(RF64|RIFX|BW64)....WAVE", "wav", "sndfile"),
-    (0, rb"NIST_1A", "sphere", "sndfile"),
-    (0, rb"Creative Voice File", "voc", "sndfile"),
-    (0, rb"fLaC", "flac", "container"),
-    (0, rb"OggS", "ogg", "container"),
-    (0, rb"....(ftyp|moov|mdat|wide|free|skip|pnot)", "mp4", "container"),
-    (0, rb"\x1a\x45\xdf\xa3", "matroska", "container"),
-    (0, rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "wma", "container"),
-    (0, rb"#!AMR", "amr", "container"),
-    (0, rb"FLV\x01", "flv", "container"),
-    (0, rb"\x00\x00\x01[\xba\xb3]", "mpeg", "container"),
-    (0, rb"\x47(?s:.{187})\x47(?s:.{187})\x47", "mpegts", "container"),
-    (0, rb"RIFF....(AVI |RMP3)", "avi", "container"),
-    (0, rb"\.RMF", "rm", "container"),
-    (0, rb"MAC \x96|wvpk|TTA1|MPCK|MP\+|tBaK|DSD ", "lossless", "container"),
+_AUDIO: tuple[tuple[bytes, str, Reader], ...] = (
+    (rb"FORM....AIF[FC]", "aiff", "sndfile"),
+    (rb"\.snd", "au", "sndfile"),
+    (rb"caff", "caf", "sndfile"),
+    (rb"riff\x2e\x91\xcf\x11", "w64", "sndfile"),
+    (rb"(RF64|RIFX|BW64)....WAVE", "wav", "sndfile"),
+    (rb"NIST_1A", "sphere", "sndfile"),
+    (rb"Creative Voice File", "voc", "sndfile"),
+    (rb"fLaC", "flac", "container"),
+    (rb"OggS", "ogg", "container"),
+    (rb"....(ftyp|moov|mdat|wide|free|skip|pnot)", "mp4", "container"),
+    (rb"\x1a\x45\xdf\xa3", "matroska", "container"),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "wma", "container"),
+    (rb"#!AMR_MC", "amr", "container"),
+    (rb"FLV\x01", "flv", "container"),
+    (rb"\x00\x00\x01[\xba\xb3]", "mpeg", "container"),
+    (rb"\x47(?s:.{187})\x47(?s:.{187})\x47", "mpegts", "container"),
+    (rb"RIFF....(AVI |RMP3)", "avi", "container"),
+    (rb"\.RMF", "rm", "container"),
+    (rb"MAC \x96|wvpk|TTA1|MPCK|MP\+|tBaK|DSD ", "lossless", "container"),
 )
 _OTHER: tuple[tuple[bytes, str], ...] = (
     (rb"\s*(<!doctype html|<html|<head|<body|<script)", "an HTML page"),
@@ -97,8 +97,12 @@ def sniff(fd: int) -> Sniffed:
     head = file.read(start, 512)
     if re.match(rb"RIFF....WAVE", head, re.DOTALL):
         return _wav(file, start)
-    for offset, magic, name, reader in _AUDIO:
-        if re.match(magic, head[offset:], re.DOTALL):
+    amr: tuple[tuple[bytes, Codec], ...] = ((b"#!AMR\n", "amrnb"), (b"#!AMR-WB\n", "amrwb"))
+    for prefix, codec in amr:
+        if head.startswith(prefix):
+            return Sniffed("frames", "amr", start + len(prefix), size, codec)
+    for magic, name, reader in _AUDIO:
+        if re.match(magic, head, re.DOTALL):
             promised = start + _promised_bytes(name, head)
             return Sniffed(reader, name, start if reader == "sndfile" else 0, size, cut=promised > size)
     other = describe(head) if start == 0 else None
@@ -147,7 +151,7 @@ def _promised_bytes(name: str, head: bytes) -> int:
 def _bare(file: Region, start: int) -> Sniffed | None:
     """The bare stream of frames that begins first, if there is one."""
     best: Sniffed | None = None
-    codecs: tuple[Codec, ...] = ("mp3", "aac", "ac3")
+    codecs: tuple[Codec, ...] = ("mp3", "aac", "ac3", "eac3")
     for codec in codecs:
         limit = start + _JUNK_BYTES if best is None else best.start
         first = find(file, codec, start, limit)

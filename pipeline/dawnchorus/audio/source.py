@@ -42,6 +42,10 @@ class Source(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Free the library's part. The pieces must not be iterated any more."""
+        ...
+
 
 def as_float(frame: Any) -> NDArray[np.float32]:
     """A PyAV AudioFrame as float32, full scale 1.0, shape `(num_samples, num_channels)`."""

@@ -51,6 +51,10 @@ class SndfileSource:
                 return
             yield Piece(self._file.samplerate, x)
 
+    def close(self) -> None:
+        """Close libsndfile's handle."""
+        self._file.close()
+
 
 @contextmanager
 def open_file(path: str) -> Iterator[int]:
