@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from contract import EngineContract
 
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Waveform
 from dawnchorus.engines.fake import FakeEngine, waveform_hash
 from dawnchorus.errors import ConfigError
+
+
+class TestFake(EngineContract):
+    config = EngineConfig(name="fake")
 
 
 def tone(seconds: float, seed: int = 0) -> Waveform:

@@ -1,0 +1,359 @@
+"""Whisper through faster-whisper / CTranslate2: the embedded default engine. ASR only.
+
+Waveforms in, one Hypothesis each out. Knows nothing of files or recordings.
+
+Whisper hears 30 s windows; most of one is padding when chunks are cut at pauses. Here a window is the
+chunk and a margin of silence, in steps of 2 s: on a CPU core tiny.en encodes 8 s in 0.05 s where 30 s
+take 0.45 s. The price is that now and then the decoder does not find the end and repeats itself.
+That is easy to see (`_doubt`), and such a chunk is redone in the full window, then split at its
+quietest point. All of it is greedy and depends on the chunk alone, never on its batch.
+
+Options (`engine.options`):
+    word_timestamps: bool, default true; times and probabilities of words, by cross-attention.
+    margin_seconds: float, default 4; silence after a chunk in its window; 30: always the full window.
+    language: code for multilingual models, default `en`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dawnchorus.config import EngineConfig
+from dawnchorus.engines.base import Identity, Licence, Waveform
+from dawnchorus.engines.batching import run_in_batches
+from dawnchorus.engines.checks import check, error
+from dawnchorus.engines.guards import compression_ratio, quietest, unlooped
+from dawnchorus.engines.whisper_weights import EMBEDDED_SHA256, INSTALL, model_path, weights_sha256
+from dawnchorus.errors import ConfigError, EngineUnavailable
+from dawnchorus.records import FinishReason, Hypothesis, Seconds, Segment, Word
+
+if TYPE_CHECKING:
+    from faster_whisper import WhisperModel
+
+_OPTIONS: dict[str, Any] = {"word_timestamps": True, "margin_seconds": 4.0, "language": "en"}
+_FULL_FRAMES = 3000  # 30 s of 10 ms frames
+_STEP_FRAMES = 200
+_HOP_SAMPLES = 160
+_SHORTEST_SAMPLES = 1600  # shorter chunks are padded with silence before the features
+# Padded seconds of one call on a CPU: larger batches fall out of the cache. 8 s windows took 0.124 s
+# each one by one, 0.082 s by eight, 0.086 s by sixteen; 30 s windows 0.55 s by one, 0.65 s by eight.
+_CPU_BATCH_SECONDS = 60.0
+
+# Fast English has 4-5 words or about 6 tokens a second.
+_TOKENS_PER_SECOND = 8.0
+_TOKENS_EXTRA = 16
+_MOST_TOKENS = 224
+_REPETITIVE = 2.4  # compression ratio of text that repeats itself, as in Whisper's own decoding
+_UNSURE = -1.0  # mean log-probability, as in Whisper's own decoding
+_NO_SPEECH = 0.6
+_SHORTEST_SPLIT: Seconds = 2.0
+# Punctuation that belongs to the word after it, and to the word before it.
+_PREPENDED = "\"'“¿([{-"
+_APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
+_LOOPS = frozenset({"length_limit", "repetition", "too_fast"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Take:
+    """One decoding of one waveform; `doubts` are among `_LOOPS` and `low_logprob`."""
+
+    text: str
+    num_tokens: int
+    avg_logprob: float
+    no_speech_prob: float
+    doubts: tuple[str, ...]
+    words: tuple[Word, ...]
+
+    @property
+    def loops(self) -> bool:
+        return not _LOOPS.isdisjoint(self.doubts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A waveform to decode in a window of `frames`."""
+
+    waveform: Waveform
+    frames: int
+
+
+class WhisperEngine:
+    """faster-whisper behind the engine contract; see the module's page for its options."""
+
+    name: ClassVar[str] = "whisper"
+    sampling_rate: ClassVar[int] = 16_000
+    max_chunk_seconds: ClassVar[Seconds] = 30.0
+    supports_llm: ClassVar[bool] = False
+    licence: ClassVar[Licence] = Licence(
+        "MIT", "https://github.com/openai/whisper/blob/main/LICENSE", "Whisper by OpenAI"
+    )
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Raises ConfigError for an option that this engine does not have."""
+        unknown = sorted(set(config.options) - set(_OPTIONS))
+        if unknown:
+            raise ConfigError(
+                f"The whisper engine has no option {unknown[0]!r}.", f"It has: {', '.join(_OPTIONS)}."
+            )
+        self._config = config
+        self._options = _OPTIONS | config.options
+        self._redo_logprob = _UNSURE if config.redo_logprob is None else config.redo_logprob
+        self._model: WhisperModel | None = None
+
+    def identity(self) -> Identity:
+        """Name, revision and the hash of the weights; a hub model is downloaded for it."""
+        path = model_path(self._config.model, self._config.revision)
+        digest = weights_sha256(path / "model.bin")
+        if self._config.model is None and digest != EMBEDDED_SHA256:
+            raise EngineUnavailable(
+                f"The embedded weights are not those expected: SHA-256 {digest[:16]}…", f"{INSTALL} anew."
+            )
+        facts = {
+            "weights_sha256": digest,
+            # As asked for: the driver may have another device than the workers.
+            "dtype": self._config.dtype,
+            "faster_whisper": importlib.metadata.version("faster-whisper"),
+            "ctranslate2": importlib.metadata.version("ctranslate2"),
+            "redo_logprob": self._redo_logprob,
+            **{k: self._options[k] for k in sorted(self._options)},
+        }
+        model = self._config.model or "tiny.en"
+        return Identity(model, self._config.revision or f"sha256:{digest[:12]}", facts)
+
+    def load(self) -> None:
+        """Load the weights after checking them, and run once."""
+        self.identity()
+        path = model_path(self._config.model, self._config.revision)
+        try:
+            from faster_whisper import WhisperModel
+
+            self._model = WhisperModel(
+                str(path),
+                device=self._device(),
+                compute_type=self._dtype(),
+                cpu_threads=self._config.threads or len(os.sched_getaffinity(0)),
+            )
+        except (ImportError, RuntimeError, ValueError) as e:
+            raise EngineUnavailable(f"The Whisper model in {path} cannot be loaded: {e}.", INSTALL) from e
+        self._prepare()
+        self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)])
+
+    def _prepare(self) -> None:
+        from faster_whisper.tokenizer import Tokenizer
+        from faster_whisper.transcribe import get_suppressed_tokens
+
+        assert self._model is not None
+        multilingual = self._model.model.is_multilingual
+        task, language = ("transcribe", self._options["language"]) if multilingual else (None, None)
+        self._tokenizer = Tokenizer(self._model.hf_tokenizer, multilingual, task, language)
+        self._suppressed = list(get_suppressed_tokens(self._tokenizer, [-1]))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model = None
+
+    def complete(self, prompts: Sequence[str]) -> list[Hypothesis]:
+        """Whisper has no LLM mode."""
+        raise NotImplementedError("Whisper has no LLM mode")
+
+    def transcribe(self, waveforms: Sequence[Waveform]) -> list[Hypothesis]:
+        """One Hypothesis per waveform; see the module's page for how doubtful ones are redone."""
+        results = [check(w, self.sampling_rate, self.max_chunk_seconds) for w in waveforms]
+        for i, samples in enumerate(waveforms):
+            if results[i] is None and not samples.any():
+                results[i] = Hypothesis(finish_reason="empty")
+        good = [i for i, r in enumerate(results) if r is None]
+        for i, hypothesis in zip(good, self._settle([waveforms[i] for i in good]), strict=True):
+            results[i] = hypothesis
+        return [r for r in results if r is not None]
+
+    def _settle(self, waveforms: Sequence[Waveform]) -> list[Hypothesis]:
+        """Decode; redo the doubtful in the full window; split and redo what still repeats itself."""
+        if not waveforms:
+            return []
+        takes = self._decode([_Job(w, self._window(w)) for w in waveforms])
+        again = [i for i, t in enumerate(takes) if isinstance(t, _Take) and t.doubts]
+        fulls = self._decode([_Job(waveforms[i], _FULL_FRAMES) for i in again])
+        for i, full in zip(again, fulls, strict=True):
+            takes[i] = _better(takes[i], full)
+        hypotheses = [_hypothesis(t, w) for t, w in zip(takes, waveforms, strict=True)]
+        for i in again:
+            hypotheses[i] = replace(hypotheses[i], flags=("redone", *hypotheses[i].flags))
+        split = [i for i in again if _can_split(takes[i], waveforms[i])]
+        cuts = [quietest(waveforms[i], self.sampling_rate) for i in split]
+        halves = [h for i, cut in zip(split, cuts, strict=True) for h in np.split(waveforms[i], [cut])]
+        parts = self._settle(halves)
+        for n, i in enumerate(split):
+            hypotheses[i] = _joined(
+                hypotheses[i], parts[2 * n], parts[2 * n + 1], cuts[n] / self.sampling_rate
+            )
+        return hypotheses
+
+    def _window(self, waveform: Waveform) -> int:
+        """Frames of the window: the chunk and the margin, rounded up to 2 s."""
+        frames = len(waveform) / _HOP_SAMPLES + self._options["margin_seconds"] * 100
+        return min(_FULL_FRAMES, int(-(-frames // _STEP_FRAMES)) * _STEP_FRAMES)
+
+    def _decode(self, jobs: Sequence[_Job]) -> list[_Take | Hypothesis]:
+        """One take per job, or an error where memory does not suffice for it alone."""
+        results: dict[int, _Take | Hypothesis] = {}
+        budget = self._config.batch_seconds
+        if self._device() == "cpu":
+            budget = min(budget, _CPU_BATCH_SECONDS)
+        # One window length a call: a chunk's window must not depend on its neighbours.
+        for frames in sorted({j.frames for j in jobs}, reverse=True):
+            at = [i for i, j in enumerate(jobs) if j.frames == frames]
+            takes = run_in_batches(
+                [jobs[i] for i in at],
+                [frames / 100] * len(at),
+                budget,
+                self._decode_batch,
+                lambda e: isinstance(e, (RuntimeError, MemoryError)) and "memory" in str(e).lower(),
+                lambda _, e: error("out_of_memory", f"Out of memory for one chunk: {e}.", transient=True),
+            )
+            results.update(zip(at, takes, strict=True))
+        return [results[i] for i in range(len(jobs))]
+
+    def _decode_batch(self, jobs: list[_Job]) -> list[_Take | Hypothesis]:
+        if self._model is None:
+            raise RuntimeError("the engine is not loaded")
+        model, frames = self._model, jobs[0].frames
+        encoded = model.encode(np.stack([self._features(j) for j in jobs]))
+        limit = min(_MOST_TOKENS, _token_limit(frames / 100))
+        prompt = [*self._tokenizer.sot_sequence, self._tokenizer.no_timestamps]
+        outputs = model.model.generate(
+            encoded,
+            [prompt] * len(jobs),
+            beam_size=1,
+            max_length=len(prompt) + limit,
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_blank=True,
+            suppress_tokens=self._suppressed,
+        )
+        tokens = [[t for t in o.sequences_ids[0] if t < self._tokenizer.eot] for o in outputs]
+        words: list[tuple[Word, ...]] = [()] * len(jobs)
+        if self._options["word_timestamps"]:
+            words = self._align(encoded, tokens, jobs)
+        return [self._take(o, w, j, limit) for o, w, j in zip(outputs, words, jobs, strict=True)]
+
+    def _take(self, output: Any, words: tuple[Word, ...], job: _Job, limit: int) -> _Take:
+        tokens = output.sequences_ids[0]
+        # CTranslate2 gives the mean over the tokens, the end of text is one more.
+        logprob = output.scores[0] * len(tokens) / (len(tokens) + 1)
+        text = self._tokenizer.decode(tokens).strip()
+        doubts = {
+            "length_limit": len(tokens) >= limit,
+            "repetition": compression_ratio(text) > _REPETITIVE,
+            "too_fast": len(tokens) > _token_limit(len(job.waveform) / self.sampling_rate),
+            "low_logprob": logprob < self._redo_logprob,
+        }
+        named = tuple(name for name, doubtful in doubts.items() if doubtful)
+        return _Take(text, len(tokens), logprob, output.no_speech_prob, named, words)
+
+    def _features(self, job: _Job) -> NDArray[np.float32]:
+        assert self._model is not None
+        missing = max(0, _SHORTEST_SAMPLES - len(job.waveform))
+        features = self._model.feature_extractor(np.pad(job.waveform, (0, missing)))[:, : job.frames]
+        return np.pad(features, ((0, 0), (0, job.frames - features.shape[1]))).astype(np.float32)
+
+    def _align(self, encoded: Any, tokens: list[list[int]], jobs: list[_Job]) -> list[tuple[Word, ...]]:
+        from faster_whisper.transcribe import merge_punctuations
+
+        assert self._model is not None
+        sizes = [max(_SHORTEST_SAMPLES, len(j.waveform)) for j in jobs]
+        lengths = [min(jobs[0].frames, -(-n // _HOP_SAMPLES)) for n in sizes]
+        found = self._model.find_alignment(self._tokenizer, tokens, encoded, lengths)
+        words = []
+        for alignment, job in zip(found, jobs, strict=True):
+            merge_punctuations(alignment, _PREPENDED, _APPENDED)
+            end = len(job.waveform) / self.sampling_rate
+            words.append(tuple(_word(w, end) for w in alignment if w["word"].strip()))
+        return words
+
+    def _device(self) -> str:
+        if self._config.device != "auto":
+            return self._config.device
+        import ctranslate2
+
+        return "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+
+    def _dtype(self) -> str:
+        if self._config.dtype != "auto":
+            return self._config.dtype
+        return "int8" if self._device() == "cpu" else "float16"
+
+
+def _word(found: dict[str, Any], end: Seconds) -> Word:
+    start = min(max(0.0, float(found["start"])), end)
+    return Word(start, min(max(start, float(found["end"])), end), found["word"], float(found["probability"]))
+
+
+def _token_limit(seconds: Seconds) -> int:
+    return round(seconds * _TOKENS_PER_SECOND) + _TOKENS_EXTRA
+
+
+def _better(one: _Take | Hypothesis, other: _Take | Hypothesis) -> _Take | Hypothesis:
+    """The take that does not repeat itself, else the likelier."""
+    if isinstance(one, Hypothesis) or isinstance(other, Hypothesis):
+        return one if isinstance(other, Hypothesis) else other
+    return max(one, other, key=lambda t: (not t.loops, t.avg_logprob))
+
+
+def _can_split(take: _Take | Hypothesis, waveform: Waveform) -> bool:
+    enough = len(waveform) >= 2 * _SHORTEST_SPLIT * WhisperEngine.sampling_rate
+    return isinstance(take, _Take) and take.loops and enough
+
+
+def _hypothesis(take: _Take | Hypothesis, waveform: Waveform) -> Hypothesis:
+    """A take as a Hypothesis: nothing where nobody speaks, loops said once."""
+    if isinstance(take, Hypothesis):
+        return take
+    silent = take.no_speech_prob > _NO_SPEECH and take.avg_logprob < _UNSURE
+    text, words = ("", ()) if silent else (take.text, take.words)
+    if take.loops:
+        text, words = unlooped(text), ()
+    blank = Hypothesis(
+        (), "empty", avg_logprob=take.avg_logprob, num_tokens=take.num_tokens, flags=take.doubts
+    )
+    if not any(c.isalnum() for c in text):
+        return blank
+    end = len(waveform) / WhisperEngine.sampling_rate
+    start, end = (words[0].start, words[-1].end) if words else (0.0, end)
+    segment = Segment(start, end, text, take.avg_logprob, words=words)
+    reason: FinishReason = "length" if "length_limit" in take.doubts else "stop"
+    return replace(blank, segments=(segment,), finish_reason=reason)
+
+
+def _joined(whole: Hypothesis, left: Hypothesis, right: Hypothesis, shift: Seconds) -> Hypothesis:
+    """Both halves as one Hypothesis; an error of either half is the error of the whole."""
+    if left.error or right.error:
+        return left if left.error else right
+    moved = tuple(
+        replace(
+            s,
+            start=s.start + shift,
+            end=s.end + shift,
+            words=tuple(replace(w, start=w.start + shift, end=w.end + shift) for w in s.words),
+        )
+        for s in right.segments
+    )
+    segments = left.segments + moved
+    logprobs = [h.avg_logprob * h.num_tokens for h in (left, right) if h.avg_logprob is not None]
+    num_tokens = left.num_tokens + right.num_tokens
+    reasons = {left.finish_reason, right.finish_reason}
+    return Hypothesis(
+        segments,
+        "length" if "length" in reasons else "stop" if segments else "empty",
+        sum(logprobs) / max(1, num_tokens),
+        num_tokens,
+        1 + left.num_splits + right.num_splits,
+        tuple(dict.fromkeys(("split", *whole.flags, *left.flags, *right.flags))),
+    )
