@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import soundfile
 from numpy.typing import NDArray
 
 import audio_corpus as corpus
@@ -109,8 +111,6 @@ def test_an_extension_means_nothing(decoder: Decoder, tmp_path: Path) -> None:
 
 def test_pcm_at_the_engine_rate_is_untouched(decoder: Decoder, tmp_path: Path) -> None:
     x = np.random.default_rng(1).integers(-32768, 32768, (RATE * 3, 1), dtype=np.int16)
-    import soundfile
-
     soundfile.write(tmp_path / "x.wav", x, RATE, subtype="PCM_16")
     np.testing.assert_array_equal(hear(decoder, tmp_path / "x.wav").samples[0], x[:, 0])
 
@@ -652,3 +652,50 @@ def test_one_child_serves_many_files(tmp_path: Path) -> None:
             assert hear(d, path).seconds == pytest.approx(1 + n / 10, abs=1e-3)
             pids.add(d.pid)
         assert len(pids) == 1
+
+
+# --- ten hours -------------------------------------------------------------------------------------
+
+
+def ten_hours_of_mp3(path: Path) -> None:
+    corpus.with_pyav(path, corpus.signal(300, 16_000), 16_000, "mp3", "libmp3lame", 32_000, muxer=RAW_MP3)
+    part = path.read_bytes()
+    with path.open("wb") as f:
+        for _ in range(120):
+            f.write(part)
+
+
+def ten_hours_of_flac(path: Path) -> None:
+    part = corpus.signal(300, 16_000)
+    with soundfile.SoundFile(path, "w", 16_000, 1, "PCM_16", format="FLAC") as f:
+        for _ in range(120):
+            f.write(part)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [ten_hours_of_mp3, ten_hours_of_flac], ids=["mp3", "flac"])
+def test_ten_hours_fit_into_little_memory(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "x")
+    me, num_samples, loud = psutil.Process(), 0, 0
+    with Decoder(AudioConfig()) as d:
+        began = time.monotonic()
+        stream = d.open(str(tmp_path / "x"), RATE)
+        child = child_of(d)
+        before, most, most_here = me.memory_full_info().uss, 0, 0
+        for n, block in enumerate(stream):
+            num_samples += block.samples.shape[1]
+            loud += int(np.abs(block.samples).max()) > 8_000
+            if n % 60 == 0:
+                most = max(most, child.memory_full_info().uss)
+                most_here = max(most_here, me.memory_full_info().uss)
+        took = time.monotonic() - began
+    print(
+        f"{num_samples / RATE / 3600:.2f} h in {took:.0f} s ({num_samples / RATE / took:.0f} x), "
+        f"child at most {most / 1e6:.0f} MB USS, parent grew by {(most_here - before) / 1e6:.0f} MB"
+    )
+    assert stream.failure is None
+    assert stream.flags == ()
+    assert num_samples / RATE == pytest.approx(36_000, abs=15)
+    assert loud == n + 1
+    assert most < 150e6
+    assert most_here - before < 50e6

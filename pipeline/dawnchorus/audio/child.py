@@ -75,10 +75,19 @@ def _limit() -> None:
 def _listen(requests: queue.SimpleQueue[bytes]) -> None:
     """Pass requests on; end the process when the parent is gone, whatever a library is doing."""
     while True:
-        head = sys.stdin.buffer.read(wire.HEADER.size)
-        if len(head) < wire.HEADER.size:
+        head = _read_exactly(wire.HEADER.size)
+        requests.put(_read_exactly(wire.HEADER.unpack(head)[1]))
+
+
+def _read_exactly(num_bytes: int) -> bytes:
+    # Not through sys.stdin: its lock, held by this thread, would abort the interpreter's own shutdown.
+    data = b""
+    while len(data) < num_bytes:
+        part = os.read(0, num_bytes - len(data))
+        if not part:
             os._exit(0)
-        requests.put(sys.stdin.buffer.read(wire.HEADER.unpack(head)[1]))
+        data += part
+    return data
 
 
 def _serve(request: dict[str, Any], out: BinaryIO) -> None:

@@ -154,14 +154,18 @@ class ContainerSource:
 
     def _packets(self) -> Iterator[Any]:
         """Packets of the audio track; a demuxer that fails is asked again, for it may find its way."""
-        for _ in range(_MAX_READ_ERRORS):
+        failures = 0
+        while failures < _MAX_READ_ERRORS:
             try:
                 yield from self._container.demux(self._stream)
                 return
+            except IndexError:
+                # PyAV does not know a track that appears late; the packet was not ours.
+                continue
             except MemoryError:
                 raise
             except (av.FFmpegError, ValueError):
-                continue
+                failures += 1
         self.flags.add("truncated_audio")
 
     def _claimed(self) -> float | None:
