@@ -296,12 +296,26 @@ def test_an_mp3_whose_rate_and_channels_change(decoder: Decoder, tmp_path: Path)
         assert hear(d, tmp_path / "all.mp3").samples.shape == (2, heard.samples.shape[1])
 
 
+def test_a_chain_of_ogg_streams_is_one_recording(decoder: Decoder, tmp_path: Path) -> None:
+    parts = []
+    for rate, channels in ((48_000, 2), (16_000, 1), (48_000, 2)):
+        corpus.with_soundfile(tmp_path / "x", corpus.signal(3, rate, channels), rate, "OGG", "VORBIS")
+        parts.append((tmp_path / "x").read_bytes())
+    (tmp_path / "all").write_bytes(b"".join(parts))
+    heard = hear(decoder, tmp_path / "all")
+    assert heard.flags == ()
+    assert heard.damaged == []
+    assert heard.seconds == pytest.approx(9, abs=0.1)
+    assert_beeps(heard.samples[0], [1, 2, 4, 5, 7, 8])
+
+
 RAW_MP3 = {"write_xing": "0", "id3v2_version": "0"}
 
 
-@pytest.mark.parametrize("container", ["wav", "flac", "mp3", "ac3", "matroska", "asf", "aiff"])
+@pytest.mark.parametrize("container", ["wav", "flac", "mp3", "ac3", "matroska", "asf", "aiff", "ogg"])
 def test_a_cut_file_gives_what_is_there(container: str, decoder: Decoder, tmp_path: Path) -> None:
     codec = {
+        "ogg": "libopus",
         "wav": "pcm_s16le",
         "mp3": "libmp3lame",
         "matroska": "libmp3lame",

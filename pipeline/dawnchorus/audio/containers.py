@@ -8,13 +8,17 @@ descriptor: no playlists, no references to other files, no network.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, cast
 
 import av
 import av.logging
 
+from dawnchorus.audio.frames import Region
 from dawnchorus.audio.shape import Piece
 from dawnchorus.audio.source import Facts, as_float
 from dawnchorus.errors import Terminal
@@ -47,16 +51,17 @@ logging.getLogger("libav").propagate = False
 
 
 class ContainerSource:
-    """One file opened by FFmpeg.
+    """One file, or a `part` of one, opened by FFmpeg.
 
     Raises:
         Terminal: `not_audio` or `no_audio_track`.
     """
 
-    def __init__(self, fd: int, format_name: str) -> None:
+    def __init__(self, fd: int, format_name: str, part: Region | None = None) -> None:
         options = {"fd": str(fd), "protocol_whitelist": "fd", "format_whitelist": _DEMUXERS}
+        file: Any = "fd:" if part is None else _Part(part)
         try:
-            self._container = av.open("fd:", options=options, metadata_errors="ignore")
+            self._container = av.open(file, options=options, metadata_errors="ignore")
         except MemoryError:
             raise
         except (av.FFmpegError, ValueError) as e:
@@ -177,6 +182,59 @@ class ContainerSource:
         if container.duration and container.duration > 0 and len(container.streams) == 1:
             return float(container.duration / av.time_base)
         return None
+
+
+class ChainSource:
+    """Streams one after another in one Ogg file, each with its own clock; `starts` are their first bytes."""
+
+    def __init__(self, fd: int, starts: list[int], end: int) -> None:
+        self._parts = [Region(fd, a, b) for a, b in pairwise([*starts, end])]
+        self._fd = fd
+        self._now = ContainerSource(fd, "ogg", self._parts[0])
+        self.facts = replace(self._now.facts, claimed_seconds=None)
+        self.flags: set[str] = set()
+
+    def pieces(self) -> Iterator[Piece]:
+        """The pieces of every stream that can be opened."""
+        for part in self._parts:
+            if part is not self._parts[0]:
+                self._now.close()
+                try:
+                    self._now = ContainerSource(self._fd, "ogg", part)
+                except Terminal:
+                    self.flags.add("damaged_audio")
+                    continue
+            yield from self._now.pieces()
+            self.flags |= self._now.flags
+
+    def close(self) -> None:
+        """Close the stream that is open."""
+        self._now.close()
+
+
+class _Part:
+    """A part of a file as PyAV wants to read it; nameless, since a name would help FFmpeg guess."""
+
+    def __init__(self, region: Region) -> None:
+        self._region, self._pos = region, region.start
+
+    def read(self, num_bytes: int) -> bytes:
+        """Up to so many bytes from here."""
+        data = self._region.read(self._pos, num_bytes)
+        self._pos += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move; returns the new position in the part."""
+        base = {os.SEEK_SET: self._region.start, os.SEEK_CUR: self._pos, os.SEEK_END: self._region.end}[
+            whence
+        ]
+        self._pos = base + offset
+        return self.tell()
+
+    def tell(self) -> int:
+        """The position in the part."""
+        return self._pos - self._region.start
 
 
 def _errors() -> int:

@@ -53,15 +53,18 @@ class Child:
         self._num_files = 0
         self._memory_bytes = 0
         command = [sys.executable, "-P", "-m", "dawnchorus.audio.child", str(max_memory_bytes)]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-            start_new_session=True,
-            bufsize=0,
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as e:
+            raise Transient("decoder_unavailable", f"The decoder cannot be started: {e.strerror}.") from e
         streams = (self._process.stdin, self._process.stdout, self._process.stderr)
         self._in, self._out, self._errors = (s.fileno() for s in streams if s is not None)
         _widen(self._out)

@@ -14,8 +14,10 @@ from dataclasses import replace
 import numpy as np
 import soundfile
 
-from dawnchorus.audio.containers import ContainerSource
+from dawnchorus.audio import ogg
+from dawnchorus.audio.containers import ChainSource, ContainerSource
 from dawnchorus.audio.framed import FrameSource
+from dawnchorus.audio.frames import Region
 from dawnchorus.audio.shape import Piece
 from dawnchorus.audio.sniff import Sniffed, sniff
 from dawnchorus.audio.source import Facts, Source
@@ -89,6 +91,8 @@ def open_source(fd: int) -> tuple[Source, Iterator[Piece]]:
     source: Source
     if sniffed.reader == "frames":
         source = FrameSource(fd, sniffed)
+    elif sniffed.format == "ogg":
+        source = _open_ogg(fd, sniffed)
     elif sniffed.reader == "container":
         source = ContainerSource(fd, sniffed.format)
     else:
@@ -97,6 +101,14 @@ def open_source(fd: int) -> tuple[Source, Iterator[Piece]]:
         except soundfile.LibsndfileError:
             source = ContainerSource(fd, sniffed.format)
     return _peek(source)
+
+
+def _open_ogg(fd: int, sniffed: Sniffed) -> Source:
+    starts, ended = ogg.links(Region(fd, 0, sniffed.end))
+    source = ChainSource(fd, starts, sniffed.end) if len(starts) > 1 else ContainerSource(fd, sniffed.format)
+    if not ended:
+        source.flags.add("truncated_audio")
+    return source
 
 
 def _peek(source: Source) -> tuple[Source, Iterator[Piece]]:
