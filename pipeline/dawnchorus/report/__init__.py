@@ -1,0 +1,49 @@
+"""The report of a run: `report.json` and a self-contained `report.html`, from committed rows alone.
+
+`make` gathers, writes both and returns the JSON's content. It can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dawnchorus import storage
+from dawnchorus.reconcile import Reconciliation
+from dawnchorus.report.gathering import REPORT_VERSION, gather
+from dawnchorus.report.page import render
+
+
+def page_url(output: str, run_id: str) -> str:
+    """Where the report's page lies."""
+    return storage.join(output, "_runs", run_id, "report.html")
+
+
+def make(
+    output: str,
+    run_id: str,
+    found: Reconciliation,
+    started: float,
+    *,
+    cpus_per_engine: float | None = None,
+    gpus_per_engine: float | None = None,
+    now: float | None = None,
+) -> dict[str, Any]:
+    """Gather the report of a run, write it beside the run's other files, and return it.
+
+    `found` is what `reconcile` found; `started` is when the present command began, `now` when it ends
+    (None: at this moment), in seconds since the epoch; CPUs and GPUs of one engine, where known, turn
+    engine hours into theirs.
+
+    Raises:
+        FileNotFoundError: the run saved nothing.
+        Transient, Terminal: the output cannot be read or written.
+    """
+    made = gather(output, run_id, found, started, cpus_per_engine, gpus_per_engine, now)
+    text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
+    storage.put_atomic(storage.join(output, "_runs", run_id, "report.json"), text.encode())
+    storage.put_atomic(page_url(output, run_id), render(made).encode())
+    return made
+
+
+__all__ = ["REPORT_VERSION", "make", "page_url"]

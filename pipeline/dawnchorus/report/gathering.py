@@ -1,0 +1,243 @@
+"""Everything the report says, as one JSON-able dict, from committed rows and what the run saved.
+
+Works without the process that ran: all of it can be gathered again tomorrow. Knows no HTML.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dawnchorus import ledger, storage
+from dawnchorus.config import RunConfig, config_keys
+from dawnchorus.reconcile import Reconciliation
+from dawnchorus.records import Seconds
+from dawnchorus.report import timing, words
+from dawnchorus.report.accuracy import Accuracy
+from dawnchorus.report.tables import (
+    CHUNK_SECONDS,
+    MAX_FAILURES,
+    WORDS_PER_MINUTE,
+    Rows,
+    Work,
+    manifest_keys,
+    read_work,
+    rows_of_run,
+)
+
+REPORT_VERSION = 1
+_SLOWEST = 8
+_MAX_FLAGS = 50
+_SECRET = re.compile(r"(?i)token|secret|passw|api_?key|credential")
+
+
+def gather(
+    output: str,
+    run_id: str,
+    found: Reconciliation,
+    started: float,
+    cpus_per_engine: float | None = None,
+    gpus_per_engine: float | None = None,
+    now: float | None = None,
+) -> dict[str, Any]:
+    """The report of a run whose tables `reconcile` found as `found`; the others as in `report.make`."""
+    now = time.time() if now is None else now
+    url = storage.join(output, "_runs", run_id)
+    about = json.loads(storage.read_bytes(storage.join(url, "run.json")))
+    wanted = manifest_keys(url)
+    work = read_work(output, run_id, wanted)
+    slowest = np.argsort(-work.engine_seconds)[:_SLOWEST]
+    rows, accuracy = Rows(), Accuracy()
+    keep_old = about["config"]["resume"]["other_fingerprint"] == "keep-old"
+    for batch, at in rows_of_run(output, wanted, None if keep_old else about["fingerprint"]):
+        rows.add(batch, at, slowest)
+        accuracy.add(batch)
+    spent = _time(output, run_id, work, rows, started, now)
+    report = {
+        "report_version": REPORT_VERSION,
+        "run_id": run_id,
+        "made_at": now,
+        "output": storage.redact(output),
+        "totals": _totals(found, rows, about),
+        "coverage": {"audio": rows.audio_seconds, **rows.coverage},
+        "failures": _failures(rows),
+        "flags": [{"flag": f, "num": n} for f, n in rows.flags.most_common(_MAX_FLAGS)],
+        "wer": accuracy.result(),
+        **spent,
+        "chunk_seconds": _histogram(CHUNK_SECONDS, work.chunk_counts),
+        "words_per_minute": _histogram(WORDS_PER_MINUTE, rows.pace_counts),
+        "longest": rows.longest,
+        "slowest": _slowest(rows, work, slowest),
+        "reconciliation": {"num_problems": found.num_problems, "problems": list(found.problems)},
+        "cost": _cost(spent["time"], cpus_per_engine, gpus_per_engine),
+        "model": _model(about),
+        "fingerprint": about["fingerprint"],
+        "config": _without_secrets(about["config"]),
+        "commands": _commands(about["config"], output),
+    }
+    return report | {"headline": words.headline(report)}
+
+
+def _totals(found: Reconciliation, rows: Rows, about: dict[str, Any]) -> dict[str, int]:
+    return {
+        "recordings": found.num_recordings,
+        "ok": found.num_ok,
+        "empty": found.num_empty,
+        "failed": found.num_failed,
+        "partial": found.num_partial,
+        "missing": found.num_missing,
+        "transient": found.num_transient,
+        "duplicates": about["num_duplicates"],
+        "bad_lines": about["num_bad"],
+        "words": rows.num_words,
+    }
+
+
+def _failures(rows: Rows) -> dict[str, Any]:
+    kinds = [
+        {
+            "stage": key[0],
+            "kind": key[1],
+            "transient": key[2],
+            "partial": key[3],
+            "num": num,
+            "hint": words.hint(key[1], key[2]),
+            "examples": [_short(e) for e in rows.examples.get(key, ())],
+        }
+        for key, num in sorted(rows.kinds.items(), key=lambda k: (k[0][3], -k[1], k[0]))
+    ]
+    return {
+        "num": rows.kinds.total(),
+        "kinds": kinds,
+        "rows": [_short(r) for r in sorted(rows.failures, key=lambda r: (r["kind"], r["audio_filepath"]))],
+        "max_rows": MAX_FAILURES,
+    }
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {n: words.cut(row[n], 1_000) for n in ("audio_filepath", "message") if n in row}
+
+
+def _time(output: str, run_id: str, work: Work, rows: Rows, started: float, now: float) -> dict[str, Any]:
+    """Wall, engine, waiting and decoding time: in sum, by attempt, by worker, and along the way."""
+    speech = rows.coverage.get("transcribed", 0.0) + rows.coverage.get("failed", 0.0)
+    scale = rows.audio_seconds / speech if speech else 1.0
+    begun = _begun(output, run_id) or {1: started}
+    tries = timing.attempts(work.windows, work.ends_of_attempt, begun, now, scale)
+    engine = sum(t["engine_seconds"] for t in tries)
+    wait = sum(t["wait_seconds"] for t in tries)
+    wall = sum(t["wall_seconds"] for t in tries)
+    audio = sum(t["audio_seconds"] for t in tries)
+    crew = timing.workers(work.windows)
+    return {
+        "time": {
+            "started_at": tries[0]["started_at"],
+            "ended_at": now,
+            "wall_seconds": wall,
+            "audio_seconds": audio,
+            "rtfx": audio / wall if wall else None,
+            "engine_rtfx": audio / engine if engine else None,
+            "engine_seconds": engine,
+            "wait_seconds": wait,
+            "idle_share": timing.share(wait, engine),
+            "decode_seconds": work.decode_seconds,
+            "decode_share": timing.share(work.decode_seconds, engine),
+            "num_workers": len(crew),
+            "num_chunks": work.num_chunks,
+            "num_failed_chunks": work.num_failed_chunks,
+            "audio_per_speech": scale,
+        },
+        "attempts": tries,
+        "workers": crew,
+        "rtfx_over_time": timing.over_time(work.windows, tries, scale),
+    }
+
+
+def _begun(output: str, run_id: str) -> dict[int, float]:
+    """When each attempt of the run took the output over."""
+    begun = {}
+    for info in storage.list_files(storage.join(output, "_runs", "_fence"), ".json"):
+        owner = json.loads(storage.read_bytes(info.url))
+        if owner["run_id"] == run_id:
+            begun[int(owner["epoch"])] = float(owner["time"])
+    return begun
+
+
+def _histogram(edges: NDArray[Any], counts: NDArray[np.int64]) -> dict[str, Any]:
+    """Counts between edges, from the first bin that holds something to the last; the last bin of all
+    holds what is beyond it as well."""
+    used = np.flatnonzero(counts)
+    first, last = (int(used.min()), int(used.max()) + 1) if len(used) else (0, 0)
+    return {
+        "edges": [float(e) for e in edges[first : last + 1]],
+        "counts": [int(c) for c in counts[first:last]],
+        "open_ended": last == len(counts),
+    }
+
+
+def _slowest(rows: Rows, work: Work, slowest: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Recordings that kept the engine longest, with their own speed."""
+    found = []
+    for i in slowest:
+        row, spent = rows.picked.get(int(i)), float(work.engine_seconds[i])
+        if row is not None and spent > 0:
+            rtfx = row["duration"] / spent if row["duration"] else None
+            found.append({**_short(row), "engine_seconds": spent, "rtfx": rtfx})
+    return found
+
+
+def _cost(spent: dict[str, Any], cpus: float | None, gpus: float | None) -> dict[str, float | None]:
+    """Hours that somebody pays for; CPU and GPU hours are those of the engines, as long as they were held."""
+    held: Seconds = spent["engine_seconds"] + spent["wait_seconds"]
+    return {
+        "engine_hours": held / 3600,
+        "gpu_hours": None if gpus is None else held / 3600 * gpus,
+        "cpu_hours": (spent["decode_seconds"] + (0.0 if cpus is None else held * cpus)) / 3600,
+    }
+
+
+def _model(about: dict[str, Any]) -> dict[str, str]:
+    metadata = about["metadata"]
+    return {
+        "engine": about["engine"],
+        "model": about["model"],
+        "revision": about["model_revision"],
+        "licence": metadata.get("dawnchorus.licence", ""),
+        "attribution": metadata.get("dawnchorus.attribution", ""),
+        "version": metadata.get("dawnchorus.version", ""),
+    }
+
+
+def _without_secrets(tree: Any, name: str = "") -> Any:
+    if isinstance(tree, dict):
+        return {k: _without_secrets(v, str(k)) for k, v in tree.items()}
+    if isinstance(tree, str):
+        return "***" if _SECRET.search(name) else storage.redact(tree)
+    return tree
+
+
+def _commands(tree: dict[str, Any], output: str) -> dict[str, str]:
+    """What to type: to go on, to publish, to look and to export."""
+    config = RunConfig.model_validate(_without_secrets(tree))
+    changed = [
+        f"{key.name}={json.dumps(value) if isinstance(value, (dict, list)) else value}"
+        for key in config_keys()
+        if key.name not in ("input", "output", "resume.retry_failed")
+        and (value := key.value_of(config)) != key.default
+    ]
+    place = storage.local_path(output) if storage.is_local(output) else storage.redact(output)
+    run = ["dawnchorus", "run", *changed, "--input", config.input, "--output", config.output]
+    table = f"'{ledger.transcripts_url(place)}/*.parquet'"
+    return {
+        "resume": shlex.join(run),
+        "retry_failed": shlex.join([*run, "--retry-failed", "all"]),
+        "show_failed": shlex.join(["dawnchorus", "show", place, "--status", "failed", "--limit", "1000"]),
+        "query_failed": f"SELECT audio_filepath, failure FROM {table} WHERE failure IS NOT NULL",
+        "export": shlex.join(["dawnchorus", "export", place, "subtitles", "--format", "srt"]),
+    }

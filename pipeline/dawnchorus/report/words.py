@@ -1,0 +1,112 @@
+"""The report's sentences: what happened, how long it took, what failed, and how to mend it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dawnchorus.records import Seconds
+
+_HINTS = {
+    "not_found": "Check the path in the manifest, and whether the upload was finished.",
+    "is_directory": "The manifest names a folder; name the file in it.",
+    "empty_file": "The file has no bytes: upload it again.",
+    "not_audio": "The file is something else: look at it, and take it off the manifest.",
+    "no_audio_track": "The video has no sound; nothing can be done.",
+    "no_samples": "The file ends before its first sound: upload it again.",
+    "non_finite": "The samples are not numbers: export the recording again.",
+    "outside_audio": "The slice starts after the end: check its offset.",
+    "bad_channel": "The recording has fewer channels: choose another audio.channels.",
+    "crash": "The file ends its decoder (or the engine): convert it, or report it.",
+    "memory": "Decoding takes more memory than allowed: raise audio.max_memory_bytes.",
+    "timeout": "Decoding stalls: convert the file, or raise audio.stall_seconds.",
+    "too_large": "Larger than allowed: raise audio.max_file_bytes.",
+    "too_long": "Longer than allowed: raise audio.max_seconds.",
+    "credentials": "Log in again, or mend the keys; then run the same command.",
+    "permission": "Ask for permission to read it; then run the same command.",
+    "throttled": "The store slows down: run the same command later, or lower workers.decoders.",
+    "disk_full": "Free space in the temporary folder; then run the same command.",
+    "damaged_audio": "Parts of the file are damaged: what decodes is transcribed.",
+}
+_PASSING = "Likely to pass: run the same command again."
+_FINAL = "Will be the same tomorrow; after mending, run with --retry-failed."
+
+
+def hint(kind: str, transient: bool) -> str:
+    """What to do about a kind of failure."""
+    return _HINTS.get(kind, _PASSING if transient else _FINAL)
+
+
+def length(seconds: Seconds) -> str:
+    """A length of time for people: 48 s, 12 min, 3 h 12 min, 1,042 h."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h" if hours >= 100 or not minutes else f"{hours} h {minutes} min"
+
+
+def many(num: int, word: str) -> str:
+    """`1 recording`, `2 recordings`."""
+    return f"{num:,} {word}" if num == 1 else f"{num:,} {word}s"
+
+
+def cut(text: str, characters: int) -> str:
+    """At most so many characters: the middle goes, since both ends of a path say something."""
+    if len(text) <= characters:
+        return text
+    head = characters // 2
+    return f"{text[:head]}…{text[len(text) - (characters - head - 1) :]}"
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """One sentence: is it all there?"""
+    totals, problems = report["totals"], report["reconciliation"]["num_problems"]
+    num = totals["recordings"]
+    if problems:
+        return f"The tables do not add up in {many(problems, 'place')}."
+    if totals["missing"]:
+        return f"{totals['missing']:,} of {many(num, 'recording')} are not done yet."
+    if not num:
+        return "There was nothing to transcribe."
+    if totals["failed"] == num:
+        return f"All {many(num, 'recording')} failed." if num > 1 else "The one recording failed."
+    if totals["failed"]:
+        return f"All {many(num, 'recording')} are accounted for; {totals['failed']:,} failed."
+    return (
+        f"All {many(num, 'recording')} are transcribed." if num > 1 else "The one recording is transcribed."
+    )
+
+
+def lede(report: Mapping[str, Any]) -> str:
+    """What it cost in time, and what failed: two or three sentences."""
+    spent, totals = report["time"], report["totals"]
+    said = [f"{length(report['coverage']['audio'])} of audio"]
+    if spent["rtfx"]:
+        said.append(f"; this run worked {length(spent['wall_seconds'])}, {_speed(spent['rtfx'])}")
+    sentences = ["".join(said) + "."]
+    kinds = [k for k in report["failures"]["kinds"] if not k["partial"]]
+    if kinds:
+        parts = [f"{k['num']:,} {k['kind']}" for k in kinds[:4]]
+        if len(kinds) > 4:
+            parts.append(many(len(kinds) - 4, "other kind"))
+        sentences.append(f"Failed: {', '.join(parts)}.")
+    if totals["partial"]:
+        sentences.append(f"{totals['partial']:,} more have gaps where audio was damaged or a chunk failed.")
+    if totals["transient"]:
+        sentences.append(f"{totals['transient']:,} may pass: run the same command again.")
+    if totals["missing"]:
+        sentences.append("The same command goes on where this stopped.")
+    return " ".join(sentences)
+
+
+def _speed(rtfx: float) -> str:
+    if rtfx >= 1.5:
+        return (
+            f"{rtfx:,.1f} times as fast as it plays"
+            if rtfx < 20
+            else f"{rtfx:,.0f} times as fast as it plays"
+        )
+    return f"at {rtfx:.2f} of the speed at which it plays"
