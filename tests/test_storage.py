@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import threading
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from dawnchorus import storage
 from dawnchorus.errors import ConfigError, StorageUnavailable, Terminal, Transient, UserError
+from dawnchorus.storage.problems import explain
 from s3_server import ACCESS_KEY, S3Server
 
 MAX = 1 << 30
@@ -408,7 +410,7 @@ def test_what_others_write_is_listed_at_once(s3_environment: S3Server) -> None:
     assert storage.exists(storage.join(folder, "b"))
 
 
-# ------------------------------------------------------------------------------------------- the web
+# ------------------------------------------------------------- servers that misbehave, web and S3 alike
 
 BODY = bytes(range(256)) * 8192
 Answer = Callable[[BaseHTTPRequestHandler, int], None]
@@ -416,7 +418,7 @@ Answer = Callable[[BaseHTTPRequestHandler, int], None]
 
 @contextmanager
 def web(answer: Answer) -> Iterator[str]:
-    """A web server whose `answer(request, number of the request)` does as it likes."""
+    """A server whose `answer(request, number of the request)` does as it likes; its address."""
     requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -425,6 +427,7 @@ def web(answer: Answer) -> Iterator[str]:
             answer(self, len(requests))
 
         do_HEAD = do_GET
+        do_PUT = do_GET
 
         def log_message(self, *args: object) -> None:
             return
@@ -433,11 +436,29 @@ def web(answer: Answer) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/a%20b.wav"
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture(params=["http", "s3"])
+def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways in which such a server is reached."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    return str(request.param)
+
+
+def fetch(server: str, scheme: str, scratch: Path, max_bytes: int = MAX) -> storage.Fetched:
+    if scheme == "http":
+        return storage.fetch(f"http://me:pw@{server[7:]}/a%20b.wav?token=hush", str(scratch), max_bytes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", server)
+        return storage.fetch("s3://bucket/a b.wav", str(scratch), max_bytes)
 
 
 def reply(request: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
@@ -464,21 +485,20 @@ def gzipped(request: BaseHTTPRequestHandler, number: int) -> None:
 
 def busy_at_first(request: BaseHTTPRequestHandler, number: int) -> None:
     if number < 3:
-        reply(request, b"", 503)
+        reply(request, b"", 503, Content_Length="0")
     else:
         with_length(request, number)
 
 
-@pytest.mark.parametrize("answer", [with_length, without_length_or_head, gzipped, busy_at_first])
-def test_fetch_from_the_web(answer: Answer, tmp_path: Path) -> None:
-    with web(answer) as url, storage.fetch(url, str(tmp_path), MAX) as fetched:
-        assert Path(fetched.path).read_bytes() == BODY
-        assert fetched.size_bytes == len(BODY)
-    assert list(tmp_path.iterdir()) == []
+def cut_short_at_first(request: BaseHTTPRequestHandler, number: int) -> None:
+    if number < 3:
+        cut_short(request, number)
+    else:
+        with_length(request, number)
 
 
 def cut_short(request: BaseHTTPRequestHandler, number: int) -> None:
-    reply(request, BODY[:-1], Content_Length=str(len(BODY)))
+    reply(request, BODY[:-1], Content_Length=str(len(BODY)), ETag='"v1"')
 
 
 def changing(request: BaseHTTPRequestHandler, number: int) -> None:
@@ -487,6 +507,21 @@ def changing(request: BaseHTTPRequestHandler, number: int) -> None:
 
 def status(code: int) -> Answer:
     return lambda request, number: reply(request, b"no", code)
+
+
+@pytest.mark.parametrize("answer", [with_length, busy_at_first, cut_short_at_first])
+def test_fetch_gets_there_in_the_end(answer: Answer, scheme: str, tmp_path: Path) -> None:
+    with web(answer) as server, fetch(server, scheme, tmp_path) as fetched:
+        assert Path(fetched.path).read_bytes() == BODY
+        assert fetched.size_bytes == len(BODY)
+        assert "v1" in fetched.version
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("answer", [without_length_or_head, gzipped])
+def test_web_servers_may_leave_things_out(answer: Answer, tmp_path: Path) -> None:
+    with web(answer) as server, fetch(server, "http", tmp_path) as fetched:
+        assert Path(fetched.path).read_bytes() == BODY
 
 
 @pytest.mark.parametrize(
@@ -499,26 +534,74 @@ def status(code: int) -> Answer:
         (status(400), "refused"),
     ],
 )
-def test_what_goes_wrong_on_the_web(answer: Answer, kind: str, tmp_path: Path) -> None:
-    with web(answer) as url, pytest.raises((Transient, Terminal)) as e:
-        storage.fetch(url + "?token=hush", str(tmp_path), MAX)
-    assert e.value.kind == kind
+def test_what_goes_wrong(answer: Answer, kind: str, scheme: str, tmp_path: Path) -> None:
+    with web(answer) as server, pytest.raises((Transient, Terminal)) as e:
+        fetch(server, scheme, tmp_path)
+    assert (e.value.kind, e.value.stage) == (kind, "fetch")
     assert "hush" not in str(e.value)
+    assert "pw" not in str(e.value)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("answer", "kinds"), [(cut_short, {"network", "short_read"}), (status(429), {"throttled"})]
+    ("answer", "kinds"),
+    [(cut_short, {"network", "short_read"}), (status(429), {"throttled"}), (status(500), {"network"})],
 )
-def test_what_stays_wrong_after_every_retry(answer: Answer, kinds: set[str], tmp_path: Path) -> None:
-    with web(answer) as url, pytest.raises(Transient) as e:
-        storage.fetch(url, str(tmp_path), MAX)
+def test_what_stays_wrong_after_every_retry(
+    answer: Answer, kinds: set[str], scheme: str, tmp_path: Path
+) -> None:
+    with web(answer) as server, pytest.raises(Transient) as e:
+        fetch(server, scheme, tmp_path)
     assert e.value.kind in kinds
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_body_without_end_stops_at_the_limit(tmp_path: Path) -> None:
-    with web(without_length_or_head) as url, pytest.raises(Terminal, match="too_large"):
-        storage.fetch(url, str(tmp_path), len(BODY) - 1)
+    with web(without_length_or_head) as server, pytest.raises(Terminal, match="too_large"):
+        fetch(server, "http", tmp_path, len(BODY) - 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("winner", [b"mine", b"theirs"])
+def test_a_lost_reply_does_not_lose_the_creation(winner: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first PUT creates the object (or another writer's came first), but its reply is lost; the
+    second finds it there."""
+
+    def answer(request: BaseHTTPRequestHandler, number: int) -> None:
+        if request.command != "PUT":
+            reply(request, winner, Content_Length=str(len(winner)), ETag='"v1"')
+            return
+        request.protocol_version = "HTTP/1.1"
+        request.send_response_only(100)
+        request.end_headers()
+        request.rfile.read(int(request.headers["Content-Length"]))
+        if number == 1:
+            request.close_connection = True
+        else:
+            reply(request, b"", 412, Content_Length="0", Connection="close")
+
+    with web(answer) as server:
+        for name, value in {"ENDPOINT_URL": server, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        assert storage.put_new("s3://bucket/x", b"mine") == (winner == b"mine")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "transient"),
+    [
+        (OSError(errno.ENOSPC, "full"), "disk_full", True),
+        (OSError(errno.ENAMETOOLONG, "long"), "not_found", False),
+        (PermissionError("no"), "permission", True),
+        (TimeoutError("slow"), "network", True),
+        (FileNotFoundError("no"), "not_found", False),
+    ],
+)
+def test_errors_get_stable_kinds(error: Exception, kind: str, transient: bool) -> None:
+    problem = explain(error, "s3://bucket/x")
+    assert problem is not None
+    assert (problem.kind, problem.transient) == (kind, transient)
+
+
+def test_bugs_are_not_explained_away() -> None:
+    assert explain(TypeError("a bug"), "s3://bucket/x") is None

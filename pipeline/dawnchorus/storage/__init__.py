@@ -35,6 +35,7 @@ from dawnchorus.storage.urls import (
     name_of,
     parent,
     redact,
+    shown,
 )
 
 __all__ = [
@@ -65,4 +66,5 @@ __all__ = [
     "read_bytes",
     "read_table",
     "redact",
+    "shown",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from glob import iglob
 from typing import IO
 
-from dawnchorus.errors import Terminal
+from dawnchorus.errors import StorageUnavailable, Terminal
 from dawnchorus.storage.urls import local_path
+
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 def info(url: str) -> tuple[int, str]:
@@ -95,11 +98,19 @@ def put_new(url: str, data: bytes) -> None:
 
     Raises:
         FileExistsError: there is one already.
+        StorageUnavailable: the file system cannot create a file and its content in one step.
     """
     path = local_path(url)
     temporary = _write_beside(path, data)
     try:
         os.link(temporary, path)
+    except OSError as e:
+        if e.errno not in _NO_HARD_LINKS:
+            raise
+        raise StorageUnavailable(
+            f"{os.path.dirname(path)} is on a file system without hard links.",
+            "Choose another disk or, for a mounted bucket, the bucket's own URL.",
+        ) from e
     finally:
         os.unlink(temporary)
     _sync_folder(path)

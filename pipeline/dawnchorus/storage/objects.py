@@ -134,22 +134,26 @@ def put_file(url: str, path: str) -> None:
 def put_new(url: str, data: bytes) -> bool:
     """Create an object only if there is none; False if there is one. Of many writers one gets True.
 
+    `data` must tell its writer apart (a host and process, a random number): when the reply to a
+    creation is lost, some layer below asks again, and only the content says whose the object is.
+
     Raises:
         Transient: the store cannot be written.
     """
-    tries = 0
 
     def put() -> bool:
-        nonlocal tries
-        tries += 1
         try:
             backend(url).put_new(url, data)
         except FileExistsError:
-            # After a lost reply the object that exists may be our own.
-            return tries > 1 and read_bytes(url) == data
+            return _holds(url, data)
         return True
 
     return retrying(put, url)
+
+
+def _holds(url: str, data: bytes) -> bool:
+    size, _ = backend(url).info(url)
+    return bool(size == len(data) and read_bytes(url) == data)
 
 
 def delete(url: str) -> None:

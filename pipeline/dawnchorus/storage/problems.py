@@ -109,7 +109,7 @@ def explain(error: BaseException, url: str) -> DataError | None:
 
 def retrying(action: Callable[[], _T], url: str, tries: int = TRIES) -> _T:
     """The result of `action`; network and throttling errors are tried again with exponential backoff
-    and full jitter (at most `tries` in all, so about 2 s of waiting on average).
+    and full jitter (at most `tries` in all, so 3.5 s of waiting on average).
 
     Raises:
         Transient, Terminal: see `explain`.

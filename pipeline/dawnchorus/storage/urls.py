@@ -113,8 +113,18 @@ def join(base: str, *names: str) -> str:
             name = _encode_local(name)
         elif scheme in _DEFAULT_PORTS:
             name = quote(name, safe="/")
-        base = f"{base.rstrip('/')}/{name.strip('/')}"
+        base = f"{base.rstrip('/')}/{name}"
     return base
+
+
+def shown(url: str) -> str:
+    """A URL as a person would write it here: below the working folder a relative path, elsewhere on
+    this machine an absolute one."""
+    if not is_local(url):
+        return redact(url)
+    path = local_path(url)
+    near = os.path.relpath(path)
+    return path if near.startswith("..") else near
 
 
 def parent(url: str) -> str:
