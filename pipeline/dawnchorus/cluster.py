@@ -102,10 +102,11 @@ def tune(block_bytes: int) -> None:
     context.max_consecutive_actor_init_deaths = 4
     context.raise_original_map_exception = True
     context.execution_options.preserve_order = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # What stops a graph reaches the user as one sentence of ours, not as Ray's page of traceback.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
 
 
-def resources(config: RunConfig, max_chunk_seconds: Seconds) -> Resources:
+def resources(config: RunConfig) -> Resources:
     """What each stage may use of the cluster that is up now."""
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus, cpus = cluster.get("GPU", 0.0), cluster.get("CPU", 1.0)

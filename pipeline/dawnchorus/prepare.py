@@ -160,10 +160,10 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
     chunks = ledger.read_chunks(prepared.output, prepared.facts.fingerprint)
     settled = ledger.settle(chunks).table
     again = plan.again(transcripts, resume)
-    final = pc.or_(
-        pc.invert(settled["transient"]), pc.greater_equal(settled["attempts"], resume.max_attempts)
-    )
-    ready = settled.filter(pc.and_(settled["complete"], final))["recording_id"].combine_chunks()
+    spent = pc.greater_equal(settled["attempts"], resume.max_attempts)
+    ended = pc.or_(settled["complete"], pc.equal(settled["status"], "failed"))
+    final = pc.and_(ended, pc.or_(pc.invert(settled["transient"]), spent))
+    ready = settled.filter(final)["recording_id"].combine_chunks()
     ready = ready.filter(pc.invert(pc.is_in(ready, value_set=again)))
     pending = plan.pending(prepared.manifest, done, ready)
     everything = plan.estimated_seconds(prepared.manifest)
@@ -194,9 +194,9 @@ def measured_rtfx(prepared: Prepared) -> float | None:
     latest: tuple[float, float] | None = None
     for info in storage.list_files(storage.join(prepared.output, "_runs"), "report.json"):
         about = json.loads(storage.read_bytes(info.url))
-        rtfx = about.get("rtfx")
-        if about.get("engine") == prepared.facts.engine and rtfx:
-            latest = max(latest or (0.0, 0.0), (about["ended_at"], rtfx))
+        rtfx = about["time"]["rtfx"]
+        if about["model"]["engine"] == prepared.facts.engine and rtfx:
+            latest = max(latest or (0.0, 0.0), (about["made_at"], rtfx))
     return latest[1] if latest else None
 
 

@@ -89,10 +89,23 @@ class Outcome:
         found, made = self.reconciliation, self.report
         partial = f" ({found.num_partial:,} in part)" if found.num_partial else ""
         counts = f"{found.num_ok:,} ok{partial}, {found.num_empty:,} empty, {found.num_failed:,} failed"
+        spent, wer = made["time"], made["wer"]
         rows = [("recordings", f"{found.num_recordings:,}: {counts}")]
-        rows += [(name, text) for name, text in made.get("headline", {}).items()]
-        rows.append(("transcripts", storage.join(self.output, "transcripts")))
-        rows.append(("report", self.report_url))
+        rows += [
+            (f"  {k['kind']}", f"{k['num']:,}: {k['examples'][0]['message']}")
+            for k in made["failures"]["kinds"]
+        ]
+        if spent["rtfx"]:
+            rows.append(
+                ("rtfx", f"{spent['rtfx']:.1f} audio seconds per second, reading and decoding included")
+            )
+        if wer["wer"] is not None:
+            words = f"{wer['num_words']:,} words of {wer['num_recordings']:,} recordings with a reference"
+            rows.append(("WER", f"{wer['wer']:.1%} over {words}"))
+        elif wer["note"]:
+            rows.append(("WER", wer["note"]))
+        rows.append(("transcripts", storage.shown(storage.join(self.output, "transcripts"))))
+        rows.append(("report", storage.shown(self.report_url)))
         return rows
 
 
@@ -114,7 +127,8 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
         ui.say("Starting Ray ...")
         cluster.start(config)
         with _terminable():
-            ending = _passes(prepared, owner, ui)
+            use = cluster.resources(config)
+            ending = _passes(prepared, owner, use, ui)
             _publish(prepared, owner.epoch)
             found = reconcile(
                 prepared.output,
@@ -122,7 +136,14 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
                 prepared.facts.fingerprint,
                 keep_old=config.resume.other_fingerprint == "keep-old",
             )
-            made = report.make(prepared.output, prepared.facts.run_id, found, started)
+            made = report.make(
+                prepared.output,
+                prepared.facts.run_id,
+                found,
+                started,
+                cpus_per_engine=use.cpus_per_engine,
+                gpus_per_engine=use.gpus_per_engine,
+            )
     code = _exit(ending, found)
     where = report.page_url(prepared.output, prepared.facts.run_id)
     message = _message(code, ending, found)
@@ -143,10 +164,9 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _passes(prepared: Prepared, owner: fence.Fence, ui: Ui) -> BaseException | None:
+def _passes(prepared: Prepared, owner: fence.Fence, use: Resources, ui: Ui) -> BaseException | None:
     """Attempt after attempt until nothing is pending (returns None) or something stops the run."""
     aborts, alone = 0, pa.array([], pa.string())
-    use = cluster.resources(prepared.config, prepared.max_chunk_seconds)
     for number in itertools.count():
         work = survey(prepared, first=number == 0, alone=alone)
         if number == 0:

@@ -10,7 +10,6 @@ import pytest
 import ray.data
 import soundfile
 
-from conftest import Runner
 from dawnchorus import graph
 from dawnchorus.cluster import Resources
 from dawnchorus.config import AudioConfig, ChunkingConfig, EngineConfig, VadConfig
@@ -20,6 +19,7 @@ from dawnchorus.run import Exit
 from dawnchorus.stages.decode import DecodeSettings
 from dawnchorus.stages.transcribe import TranscribeSettings
 from kit import SAMPLE, archive, chunk_rows, hashes, speech, transcripts
+from runner import Runner
 
 
 @pytest.fixture(scope="module")

@@ -61,31 +61,34 @@ class _Tools:
         self.decoder = Decoder(settings.audio)
         self.detector = SpeechDetector() if settings.vad.enabled else None
         self.alike: tuple[str, int] = ("", 0)
+        self.attempt = settings.attempt
 
-    def remember(self, failure: Failure | None, pause_after: int) -> None:
-        """Count alike transient failures in a row; pause the run when there are too many.
+    def remember(self, failure: Failure | None, settings: DecodeSettings) -> None:
+        """Count alike transient failures in a row, within one attempt; pause the run when there are
+        too many.
 
         Raises:
             RunPaused: `pause_after` in a row, all of one kind.
         """
+        if failure is None or not failure.transient or self.attempt != settings.attempt:
+            self.alike, self.attempt = ("", 0), settings.attempt
         if failure is None or not failure.transient:
-            self.alike = ("", 0)
             return
         kind, count = self.alike
         self.alike = (failure.kind, count + 1 if kind == failure.kind else 1)
-        if self.alike[1] >= pause_after:
-            raise RunPaused(
-                f"{pause_after} recordings in a row failed alike ({failure.kind}): {failure.message}"
-            )
+        if self.alike[1] >= settings.pause_after:
+            many = f"{settings.pause_after} recordings in a row failed alike ({failure.kind})"
+            raise RunPaused(f"{many}: {failure.message}")
 
 
-_tools: dict[AudioConfig, _Tools] = {}
+_tools: dict[tuple[AudioConfig, bool], _Tools] = {}
 
 
 def _toolbox(settings: DecodeSettings) -> _Tools:
-    if settings.audio not in _tools:
-        _tools[settings.audio] = _Tools(settings)
-    return _tools[settings.audio]
+    key = (settings.audio, settings.vad.enabled)
+    if key not in _tools:
+        _tools[key] = _Tools(settings)
+    return _tools[key]
 
 
 @dataclass(slots=True)
@@ -155,7 +158,7 @@ def _decode_object(
         for track in tracks:
             track.num_chunks = 0
             failure = e.failure(track.attempts + 1)
-            tools.remember(failure, settings.pause_after)
+            tools.remember(failure, settings)
             yield _table([_end_row(track, None, failure, (), settings, time.perf_counter() - began)])
 
 
@@ -274,7 +277,7 @@ def _finish(
         ChannelCount(channel, chunks.num_samples, *_silent_and_damaged(track, channel, chunks.num_samples))
         for channel, chunks in zip(source.info.channels, track.streams, strict=True)
     )
-    tools.remember(failure, settings.pause_after)
+    tools.remember(failure, settings)
     rows.append(_end_row(track, source, failure, accounts, settings, time.perf_counter() - began, stream))
     return _table(rows)
 

@@ -1,0 +1,185 @@
+"""Faults of the world around a run: stores that refuse, people who press Ctrl-C, two runs at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dawnchorus.errors import OutputOwned
+from dawnchorus.fence import Fence
+from dawnchorus.run import Exit
+from kit import Command, archive, chunk_rows, comparable, kill, parts, speech, transcripts, wait_for
+from runner import Runner
+from web import Web, serving
+
+HOLD = """
+import sys, time
+from dawnchorus.fence import Fence
+fence = Fence(sys.argv[1], "other")
+fence.acquire()
+print("held", flush=True)
+time.sleep(99)
+"""
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return archive(tmp_path_factory.mktemp("audio"), [9.0, 5.0, 14.0, 6.0], seed=8)
+
+
+@pytest.fixture
+def web(audio: Path) -> Iterator[Web]:
+    with serving(audio) as served:
+        yield served
+
+
+def manifest(runner: Runner, web: Web, **columns: object) -> Path:
+    path = runner.folder / "manifest.jsonl"
+    names = sorted(p.name for p in web.folder.iterdir())
+    path.write_text("\n".join(json.dumps({"audio_filepath": f"{web.url}/{n}", **columns}) for n in names))
+    return path
+
+
+def test_a_store_that_refuses_is_asked_again_later(runner: Runner, web: Web) -> None:
+    source = manifest(runner, web)
+    web.refuse = {"001.flac"}
+    outcome = runner(source, resume__max_attempts=1)
+    assert outcome.exit is Exit.INCOMPLETE
+    rows = {r["audio_filepath"].rpartition("/")[2]: r for r in transcripts(runner.output).to_pylist()}
+    assert rows["001.flac"]["failure"]["kind"] == "throttled"
+    assert rows["001.flac"]["failure"]["transient"]
+    assert [r["status"] for r in rows.values()].count("ok") == 3
+    web.refuse = set()
+    paid = len(runner.calls())
+    assert runner(source, resume__max_attempts=2).exit is Exit.OK
+    assert all(r["status"] == "ok" for r in transcripts(runner.output).to_pylist())
+    assert len({c["hash"] for c in runner.calls()}) == len(runner.calls()) > paid
+
+
+def test_a_short_read_is_never_a_short_recording(runner: Runner, web: Web) -> None:
+    web.cut = {"002.flac"}
+    outcome = runner(manifest(runner, web), resume__max_attempts=1)
+    assert outcome.exit is Exit.INCOMPLETE
+    (row,) = [r for r in transcripts(runner.output).to_pylist() if r["failure"]]
+    assert row["failure"]["transient"]
+    assert row["pred_text"] == ""
+    web.cut = set()
+    assert runner(manifest(runner, web), resume__max_attempts=2).exit is Exit.OK
+
+
+def test_many_alike_failures_pause_the_run(runner: Runner, web: Web) -> None:
+    source = runner.folder / "manifest.jsonl"
+    lines = [json.dumps({"audio_filepath": f"{web.url}/{i}.flac"}) for i in range(30)]
+    source.write_text("\n".join(lines))
+    web.refuse = {f"{i}.flac" for i in range(30)}
+    outcome = runner(source, resume__pause_after=3, plan__unit_seconds=1e6)
+    assert outcome.exit is Exit.INCOMPLETE
+    assert "Paused: 3 recordings in a row failed alike (throttled)" in outcome.message
+    ends = [r for r in chunk_rows(runner.output) if r["kind"] == "end"]
+    assert len(ends) < 3, "they did not become rows"
+
+
+def test_slices_of_an_object_fetch_it_once(runner: Runner, web: Web) -> None:
+    source = runner.folder / "manifest.jsonl"
+    lines = [{"audio_filepath": f"{web.url}/000.flac", "offset": i / 10, "duration": 0.1} for i in range(80)]
+    source.write_text("\n".join(json.dumps(line) for line in lines))
+    assert runner(source).exit is Exit.OK
+    assert web.fetched["000.flac"] <= 3
+    assert len(transcripts(runner.output)) == 80
+
+
+def test_a_living_owner_is_not_disturbed(runner: Runner, audio: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(runner.output)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(OutputOwned):
+            runner(audio)
+        assert not (runner.output / "chunks").exists()
+    finally:
+        holder.kill()
+        holder.wait()
+    assert runner(audio).exit is Exit.OK
+
+
+def test_ctrl_c_publishes_what_is_complete_and_says_how_to_go_on(tmp_path: Path, audio: Path) -> None:
+    settings = {
+        "engine.options": {"seconds_per_audio_second": 0.3},
+        "plan.unit_seconds": 5.0,
+        "workers.window_rows": 2,
+    }
+    mine = Command(str(audio), tmp_path / "out", settings)
+    process = mine.start()
+    try:
+        assert wait_for(lambda: len(parts(mine.output)) >= 2, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        kill(process)
+    said = mine.said.read_text()
+    assert "run the same command to go on" in said
+    assert "Traceback" not in said
+    assert len(transcripts(mine.output)) >= 1
+    assert (
+        not Path(mine.output, "_runs", "_fence", "00000001.json").exists()
+        or Fence(f"file://{mine.output}", "next").acquire()
+    )
+    mine.settings["engine.options"] = {}
+    mine.run()
+    assert len(transcripts(mine.output)) == 4
+
+
+def test_what_a_killed_run_left_can_be_assembled_by_hand(tmp_path: Path) -> None:
+    folder = archive(tmp_path / "audio", [6.0] * 10, seed=9)
+    settings = {
+        "engine.options": {"seconds_per_audio_second": 0.15},
+        "plan.unit_seconds": 5.0,
+        "workers.window_rows": 4,
+    }
+    mine = Command(str(folder), tmp_path / "out", settings)
+    process = mine.start()
+    try:
+        half = lambda: sum(r["kind"] == "end" for r in chunk_rows(mine.output)) >= 5  # noqa: E731
+        assert wait_for(half, process)
+    finally:
+        kill(process)
+    assert not (mine.output / "transcripts").exists()
+    command = [sys.executable, "-m", "dawnchorus.cli", "assemble", str(mine.output)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    rows = transcripts(mine.output).to_pylist()
+    assert len(rows) >= 4
+    assert f"{len(rows)} transcripts published" in said
+    assert all(r["status"] == "ok" for r in rows)
+
+
+def test_a_decode_worker_killed_late_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "audio"
+    speech(folder / "long.flac", 150.0, seed=21)
+    speech(folder / "short.flac", 10.0, seed=22)
+    settings = {"engine.options": {"seconds_per_audio_second": 0.1}}
+    calm, hit = (Command(str(folder), tmp_path / name, dict(settings)) for name in ("calm", "hit"))
+    calm.run()
+    process = hit.start()
+    try:
+        assert wait_for(lambda: len(parts(hit.output)) >= 2, process)
+        workers = [
+            p
+            for p in psutil.Process(process.pid).children(recursive=True)
+            if "Decode" in " ".join(p.cmdline()) or "Decode" in p.name()
+        ]
+        for worker in workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        assert process.wait(180) == 0, hit.said.read_text()
+    finally:
+        kill(process)
+    assert comparable(hit.output) == comparable(calm.output)
