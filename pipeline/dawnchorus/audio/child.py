@@ -150,8 +150,7 @@ def _pump(
                 out.flush()
                 last = time.monotonic()
     except (DataError, OSError):
-        if told or not shaper.holding:
-            deliver(shaper.finish())
+        deliver(shaper.flush())
         raise
     finally:
         flags |= source.flags

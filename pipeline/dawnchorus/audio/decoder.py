@@ -150,7 +150,7 @@ class Stream:
                 return
             except Lost as e:
                 self._decoder.end_child()
-                if last_try or e.verdict.kind == "decoder_unavailable":
+                if last_try:
                     self._open = False
                     raise e.verdict from None
 

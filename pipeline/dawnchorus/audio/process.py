@@ -23,6 +23,7 @@ _FILES_PER_CHILD = 500
 _CHILD_MEMORY_BYTES = 200 << 20
 """A child that still holds this much after a file is replaced; a fresh one holds 50 MB."""
 _START_SECONDS = 60.0
+_END_SECONDS = 10.0
 _PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 _OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -135,7 +136,10 @@ class Child:
 
     def _died(self) -> DataError:
         """The verdict on a process that ended by itself."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            return Terminal("crash", "The decoder process closed its output and went on.")
         if code < 0 and -code in _OUTSIDE:
             name = signal.Signals(-code).name
             return Transient("killed", f"The decoder process was ended from outside ({name}).")

@@ -84,11 +84,6 @@ class Shaper:
         """How far the stream has come."""
         return self._held + self._run.now
 
-    @property
-    def holding(self) -> bool:
-        """True while nothing but gaps and non-finite samples has come."""
-        return not self._heard
-
     def feed(self, piece: Piece) -> Iterator[Block]:
         """Add one piece; yields the blocks that became full."""
         if piece.samples is None:
@@ -106,11 +101,15 @@ class Shaper:
             raise Terminal("non_finite", "Not one sample is a number (all are NaN or infinite).")
         if self._held_damage and not self._heard:
             raise Terminal("not_audio", "Nothing in the file could be decoded.")
+        yield from self.flush()
+        if not self._emitted:
+            raise Terminal("no_samples", "The file is sound but holds no audio samples.")
+
+    def flush(self) -> Iterator[Block]:
+        """What is left, without a verdict: for a stream that breaks off."""
         self._take(self._run.end())
         while self._num_ready:
             yield self._block(min(self._num_ready, self._block_samples))
-        if not self._emitted:
-            raise Terminal("no_samples", "The file is sound but holds no audio samples.")
 
     def _samples(self, rate: int, x: NDArray[np.float32]) -> Iterator[Block]:
         y, bad = self._select(x)
