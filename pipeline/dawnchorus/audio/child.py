@@ -64,11 +64,11 @@ def _private_streams() -> BinaryIO:
 
 def _limit() -> None:
     """Memory as told, no core dumps, no writing of files, no way to gain privileges."""
-    max_memory = int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (max_memory, max_memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # macOS knows RLIMIT_AS but refuses to lower it.
+        max_memory = int(sys.argv[1])
+        resource.setrlimit(resource.RLIMIT_AS, (max_memory, max_memory))
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
