@@ -2,7 +2,7 @@
 # Versions come from infra/constraints.txt; `make lock` renews them.
 
 BIN := .venv/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint infra/constraints.txt
+PIP := $(BIN)/pip install --quiet --quiet --disable-pip-version-check --constraint infra/constraints.txt
 DEMO_OUTPUT := out/demo
 # The first of these that is 3.11 to 3.14; Ray 2.60 has wheels for no other. Or: make PYTHON=/path/to/python
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
@@ -57,7 +57,7 @@ lock: ## Renew infra/constraints.txt from a new environment with the newest vers
 	$(need_python)
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	build/lock/bin/pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
 	{ echo "# Exact versions of everything that is installed. Made by: make lock"; \
 	  build/lock/bin/pip freeze --exclude-editable; } > build/constraints.txt
 	mv build/constraints.txt infra/constraints.txt
