@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dawnchorus import ids, schema
+from dawnchorus import config, ids, schema
 
 FINGERPRINT = "f" * 16
 RUN_ID = "r" * 16
@@ -69,6 +69,61 @@ def failed(address: str, kind: str, message: str, **more: Any) -> dict[str, Any]
     """A failed row of `schema.TRANSCRIPTS`."""
     facts = {"status": "failed", "failure": failure(kind, message), "coverage": None, "duration": None}
     return transcript(address, **{**facts, **more})
+
+
+def chunk(row: Mapping[str, Any], index: int, start: float, end: float, **more: Any) -> dict[str, Any]:
+    """A chunk row of `schema.CHUNKS`; `worker`, `began`, `engine` and `wait` make its timing."""
+    timing = {
+        "worker": more.pop("worker", "host:1"),
+        "started_at": more.pop("began", 0.0),
+        "decode_seconds": None,
+        "engine_seconds": more.pop("engine", 1.0),
+        "wait_seconds": more.pop("wait", 0.0),
+    }
+    facts = {"kind": "chunk", "chunk_index": index, "start": start, "end": end, "status": "ok"}
+    return {**_key(row, f"chunk{index}"), **facts, "timing": timing, **more}
+
+
+def end_row(row: Mapping[str, Any], num_chunks: int, **more: Any) -> dict[str, Any]:
+    """An end row of `schema.CHUNKS`."""
+    timing = {"worker": None, "started_at": 0.0, "decode_seconds": more.pop("decode", 0.5)}
+    return {
+        **_key(row, "end"),
+        "kind": "end",
+        "num_chunks": num_chunks,
+        "status": "ok",
+        "timing": timing,
+        **more,
+    }
+
+
+def _key(row: Mapping[str, Any], name: str) -> dict[str, Any]:
+    recording = row["recording_id"]
+    facts = {"run_id": RUN_ID, "fingerprint": FINGERPRINT, "attempt": 1, "sampling_rate": 16_000}
+    return {"recording_id": recording, "decode_id": "d", "chunk_id": f"{recording}-{name}", **facts}
+
+
+def save_run(folder: Path, rows: Iterable[Mapping[str, Any]], **tree: Any) -> Path:
+    """The run's folder with its manifest of these recordings, its configuration, and the fence."""
+    settings = config.build({"input": "s3://in/manifest.jsonl", "output": str(folder), **tree})
+    about = {
+        "run_id": RUN_ID,
+        "fingerprint": FINGERPRINT,
+        "engine": "fake",
+        "model": "fake",
+        "model_revision": "1",
+        "config": settings.model_dump(mode="json"),
+        "metadata": {"dawnchorus.licence": "CC-BY-4.0", "dawnchorus.attribution": "by nobody"},
+        "num_duplicates": 2,
+        "num_bad": 1,
+    }
+    run = folder / "_runs" / RUN_ID
+    (run / "manifest").mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps(about), encoding="utf-8")
+    names = [{"recording_id": r["recording_id"]} for r in rows]
+    manifest = pa.Table.from_pylist(names, schema=schema.RECORDINGS)
+    pq.write_table(manifest, run / "manifest" / "part-00000.parquet")
+    return run
 
 
 def write(folder: Path, table: str, rows: Iterable[Mapping[str, Any]], name: str = "part-0") -> None:

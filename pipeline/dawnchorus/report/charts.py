@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dawnchorus.records import Seconds
 from dawnchorus.report.markup import escape
 from dawnchorus.report.words import length
 
@@ -80,34 +79,32 @@ def _median(edges: Sequence[float], counts: Sequence[int]) -> float:
     return edges[-1]
 
 
-def over_time(title: str, data: Mapping[str, Any]) -> str:
+def over_time(title: str, series: Sequence[Mapping[str, Any]]) -> str:
     """rtfx as an area over working time, with a line where one attempt ends and the next begins."""
-    series = [s for s in data["attempts"] if s["rtfx"]]
-    values = [v for s in series for v in s["rtfx"]]
-    if not values or max(values) <= 0:
+    highest = max((value for attempt in series for value in attempt["rtfx"]), default=0.0)
+    if highest <= 0:
         return ""
-    top = _round_up(max(values))
-    outline, borders, x = ["M0 100"], [], 0
+    top = _round_up(highest)
+    outline, borders, x = ["M0 100"], "", 0.0
     for attempt in series:
         if x:
-            borders.append(f'<line x1="{x}" x2="{x}" y1="0" y2="100" class="border"/>')
+            borders += f'<line x1="{x:.2f}" x2="{x:.2f}" y1="0" y2="100" class="border"/>'
         for value in attempt["rtfx"]:
             y = 100 - value / top * 100
-            outline.append(f"L{x} {y:.2f}L{x + 1} {y:.2f}")
-            x += 1
-    outline.append(f"L{x} 100Z")
-    grid = "".join(f'<line x1="0" x2="{x}" y1="{y}" y2="{y}" class="grid"/>' for y in (0, 50, 100))
-    span: Seconds = data["step_seconds"] * x
+            outline.append(f"L{x:.2f} {y:.2f}L{x + attempt['step_seconds']:.2f} {y:.2f}")
+            x += attempt["step_seconds"]
+    outline.append(f"L{x:.2f} 100Z")
+    grid = "".join(f'<line x1="0" x2="{x:.2f}" y1="{y}" y2="{y}" class="grid"/>' for y in (0, 50, 100))
     attempts = f", {len(series)} attempts" if len(series) > 1 else ""
-    said = f"{title}: up to {max(values):.1f} over {length(span)}{attempts}"
+    said = f"{title}: up to {highest:.1f} over {length(x)}{attempts}"
     return (
         f'<figure class="wide"><figcaption>{escape(title)} <small>audio seconds per second of work{attempts}'
         f"</small></figcaption>"
         f'<div class="plot"><div class="y"><span>{top:g}</span><span>{top / 2:g}</span><span>0</span></div>'
-        f'<svg viewBox="0 0 {x} 100" preserveAspectRatio="none" role="img" aria-label="{escape(said)}">'
-        f'{grid}<path d="{"".join(outline)}"/>{"".join(borders)}</svg></div>'
-        f'<div class="axis inset"><span>0</span><span>{escape(length(span / 2))}</span>'
-        f"<span>{escape(length(span))}</span></div></figure>"
+        f'<svg viewBox="0 0 {x:.2f} 100" preserveAspectRatio="none" role="img" aria-label="{escape(said)}">'
+        f'{grid}<path d="{"".join(outline)}"/>{borders}</svg></div>'
+        f'<div class="axis inset"><span>0</span><span>{escape(length(x / 2))}</span>'
+        f"<span>{escape(length(x))}</span></div></figure>"
     )
 
 

@@ -92,11 +92,11 @@ def recordings(report: Report) -> str:
 def time(report: Report) -> str:
     """Hours, attempts, and what the engines did with their time."""
     cost, spent = report["cost"], report["time"]
-    gpu = "" if not cost["gpu_hours"] else f", {cost['gpu_hours']:,.2f} GPU hours"
+    hours = [(cost["engine_hours"], "engine"), (cost["gpu_hours"], "GPU"), (cost["cpu_hours"], "CPU")]
+    paid = ", ".join(f"{num:,.2f} {of} hours" for num, of in hours if num)
     said = (
-        f"{cost['engine_hours']:,.2f} engine hours{gpu}, {cost['cpu_hours']:,.2f} CPU hours. Decoding took "
-        f"{length(spent['decode_seconds'])}, {spent['decode_share']:.0%} of what decoding and engines took "
-        f"together; engines waited {spent['idle_share']:.0%} of their time."
+        f"{paid or 'No engine time'}. Engines waited {spent['idle_share']:.0%} of their time. Decoding took "
+        f"{spent['decode_share']:.0%} of what decoding and transcribing took together."
     )
     busy: list[charts.Part] = [
         ("transcribing", spent["engine_seconds"], "ok"),
@@ -104,7 +104,7 @@ def time(report: Report) -> str:
         ("decoding (CPU)", spent["decode_seconds"], "part"),
     ]
     return (
-        f"<section><h2>Time and cost</h2><p>{said}</p>{charts.stacked('Hours of work', busy, length)}"
+        f"<section><h2>Time and cost</h2><p>{said}</p>{charts.stacked('Where the time went', busy, length)}"
         f'<div class="two below"><div><h3>Attempts</h3>{_attempts(report)}</div>'
         f"<div><h3>Engines</h3>{_engines(report)}</div></div></section>\n"
     )

@@ -198,7 +198,7 @@ def _cost(spent: dict[str, Any], cpus: float | None, gpus: float | None) -> dict
     return {
         "engine_hours": held / 3600,
         "gpu_hours": None if gpus is None else held / 3600 * gpus,
-        "cpu_hours": (spent["decode_seconds"] + (0.0 if cpus is None else held * cpus)) / 3600,
+        "cpu_hours": None if cpus is None else (spent["decode_seconds"] + held * cpus) / 3600,
     }
 
 

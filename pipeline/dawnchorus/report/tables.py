@@ -200,7 +200,7 @@ class Rows:
         self._failures(rows)
         self._longest(rows)
         for i in np.flatnonzero(np.isin(at, pick)):
-            self.picked[int(at[i])] = _brief(rows, int(i))
+            self.picked[int(at[i])] = brief(rows, int(i))
 
     def _pace(self, rows: pa.RecordBatch) -> None:
         said = pc.fill_null(pc.not_equal(rows["pred_text"], ""), False)
@@ -219,7 +219,7 @@ class Rows:
     def _failures(self, rows: pa.RecordBatch) -> None:
         failed = rows.filter(pc.is_valid(rows["failure"]))
         room = MAX_FAILURES - len(self.failures)
-        self.failures += [_brief(failed, i) for i in range(min(room, len(failed)))]
+        self.failures += [brief(failed, i) for i in range(min(room, len(failed)))]
         kinds = pa.table({n: pc.struct_field(failed["failure"], n) for n in _KIND_FIELDS})
         kinds = kinds.append_column("partial", pc.equal(failed["status"], "ok"))
         kinds = kinds.append_column("row", pa.array(np.arange(len(failed))))
@@ -231,14 +231,14 @@ class Rows:
             if len(examples) < EXAMPLES:
                 alike = [pc.equal(kinds[n], pa.scalar(group[n])).combine_chunks() for n in names]
                 mine = failed.filter(functools.reduce(pc.and_, alike))
-                examples += [_brief(mine, i) for i in range(min(EXAMPLES - len(examples), len(mine)))]
+                examples += [brief(mine, i) for i in range(min(EXAMPLES - len(examples), len(mine)))]
 
     def _longest(self, rows: pa.RecordBatch) -> None:
         seconds = pc.fill_null(rows["duration"], 0.0).to_numpy(zero_copy_only=False)
         least = self.longest[-1]["duration"] if len(self.longest) >= LONGEST else 0.0
         for i in np.argsort(-seconds)[:LONGEST]:
             if seconds[i] > least:
-                self.longest.append(_brief(rows, int(i)))
+                self.longest.append(brief(rows, int(i)))
         self.longest = sorted(self.longest, key=lambda r: -r["duration"])[:LONGEST]
 
 
@@ -250,7 +250,7 @@ def _kind_of(row: Mapping[str, Any]) -> Kind:
     return (row["stage"], row["kind"], row["transient"], row["partial"])
 
 
-def _brief(rows: pa.RecordBatch, i: int) -> dict[str, Any]:
+def brief(rows: pa.RecordBatch, i: int) -> dict[str, Any]:
     """One row for the report: which recording, how it went, and why it failed."""
     names = ("audio_filepath", "offset", "duration", "status")
     row = {n: rows[n][i].as_py() for n in names}

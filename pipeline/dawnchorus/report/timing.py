@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dawnchorus.records import Seconds
 
-_BINS = 96
+_STEPS = 96
 _MAX_WORKERS = 1_000
 
 
@@ -76,27 +76,25 @@ def share(part: float, rest: float) -> float:
     return part / (part + rest) if part + rest > 0 else 0.0
 
 
-def over_time(windows: pa.Table, tries: Sequence[Mapping[str, Any]], scale: float) -> dict[str, Any]:
+def over_time(windows: pa.Table, tries: Sequence[Mapping[str, Any]], scale: float) -> list[dict[str, Any]]:
     """rtfx in equal steps of working time: the attempts one after the other, without the gaps between.
 
     Every call's audio is spread evenly over the call.
     """
     tries = [t for t in tries if t["num_chunks"] and t["wall_seconds"] > 0]
     total = sum(t["wall_seconds"] for t in tries)
-    step = max(total / _BINS, 1e-3)
     series = []
     for attempt in tries:
         mine = windows.filter(pc.equal(windows["attempt"], attempt["attempt"]))
         starts, stops = _spans(mine)
-        num = max(1, int(np.ceil(attempt["wall_seconds"] / step - 1e-9)))
-        edges = attempt["started_at"] + np.minimum(np.arange(num + 1) * step, attempt["wall_seconds"])
         audio = mine["speech_seconds"].to_numpy() * scale
+        num = max(1, round(attempt["wall_seconds"] / total * _STEPS))
+        step = attempt["wall_seconds"] / num
+        edges = attempt["started_at"] + np.arange(num + 1) * step
         done = np.array([_done_by(edge, starts, stops, audio) for edge in edges])
-        wide = np.maximum(np.diff(edges), 1e-9)
-        series.append(
-            {"attempt": attempt["attempt"], "rtfx": [round(float(r), 3) for r in np.diff(done) / wide]}
-        )
-    return {"step_seconds": step, "attempts": series}
+        rtfx = [round(float(r), 3) for r in np.diff(done) / step]
+        series.append({"attempt": attempt["attempt"], "step_seconds": step, "rtfx": rtfx})
+    return series
 
 
 def _done_by(
