@@ -246,13 +246,15 @@ def test_empty_tables_and_objects(place: str, tmp_path: Path) -> None:
 
 
 def test_open_input_seeks_and_reads_across_blocks(place: str) -> None:
-    url, data = storage.join(place, "x"), os.urandom((3 << 20) + 17)
-    storage.put_atomic(url, data)
-    with storage.open_input(url) as f:
-        for start, count in [(0, 10), (1 << 20, 2 << 20), ((3 << 20) + 10, 100), (5, 0)]:
-            f.seek(start)
-            assert f.read(count) == data[start : start + count]
-        assert f.seek(0, os.SEEK_END) == len(data)
+    for size in (0, (3 << 20) + 17, (5 << 20) + 17):
+        url, data = storage.join(place, f"x{size}"), os.urandom(size)
+        storage.put_atomic(url, data)
+        with storage.open_input(url) as f:
+            for start, count in [(0, 10), (1 << 20, 2 << 20), ((3 << 20) + 10, 100), (5, 0), (7, -1)]:
+                f.seek(start)
+                assert f.read(count) == data[start:][: None if count < 0 else count]
+            assert f.seek(0, os.SEEK_END) == len(data)
+            assert f.read() == b""
 
 
 def test_fetch_gives_the_bytes_and_their_version(place: str, tmp_path: Path) -> None:

@@ -16,14 +16,12 @@ from dawnchorus.storage.objects import (
     has_magic,
     is_folder,
     list_files,
-    open_input,
-    parquet_bytes,
     put_atomic,
     put_file,
     put_new,
     read_bytes,
-    read_table,
 )
+from dawnchorus.storage.tables import open_input, parquet_bytes, read_table
 from dawnchorus.storage.urls import (
     absolute,
     canonical_uri,

@@ -74,7 +74,8 @@ def _s3_options() -> dict[str, Any]:
     if "AWS_REQUEST_CHECKSUM_CALCULATION" not in os.environ:
         # The default since 2025 sends trailing checksums, which many S3-compatible stores refuse.
         config["request_checksum_calculation"] = "when_required"
-    options: dict[str, Any] = {"config_kwargs": config}
+    # With one request at a time a whole object is one GET, without asking for its length first.
+    options: dict[str, Any] = {"config_kwargs": config, "max_concurrency": 1}
     region = os.environ.get("AWS_REGION")
     if region and "AWS_DEFAULT_REGION" not in os.environ:
         # botocore reads only AWS_DEFAULT_REGION; the other SDKs read AWS_REGION.
@@ -128,7 +129,9 @@ def version_of(facts: dict[str, Any]) -> str:
 def read_range(url: str, start: int, end: int | None) -> bytes:
     """Bytes [start, end), or to the end; fewer at the end of the object."""
     store, path = filesystem(url)
-    data: bytes = store.cat_file(path, start=start, end=end)
+    # A range can be asked of no empty object.
+    whole = start == 0 and end is None
+    data: bytes = store.cat_file(path) if whole else store.cat_file(path, start=start, end=end)
     return data
 
 
