@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -175,7 +178,7 @@ def test_page_answers_first(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     text = re.sub(r"<[^>]+>", " ", page[page.index("<body>") :])
     assert "All 4 recordings are accounted for; 1 failed." in text
-    assert "Failed: 1 not_audio. 1 more have gaps" in text
+    assert "Failed: 1 not audio. 1 more have gaps" in text
     assert "2.9 times as fast as it plays" in text
     assert "dawnchorus run vad.threshold=0.4 --input s3://in/manifest.jsonl" in text
     assert "CC-BY-4.0" in text
@@ -203,6 +206,28 @@ def test_word_error_rate_of_rows_with_a_reference(tmp_path: Path) -> None:
     assert (wer["num_words"], wer["num_recordings"], wer["note"]) == (11, 3, "")
     assert [w["audio_filepath"] for w in wer["worst"]] == ["s3://b/3", "s3://b/2"]
     assert "27.27% over 11 reference words in 3 recordings" in page_of(tmp_path)
+
+
+def test_without_the_scoring_packages_the_report_says_so(tmp_path: Path) -> None:
+    """In a process that cannot find them."""
+    rows = [transcript("s3://b/1", segment(0, 1, "a"), text="a")]
+    outputs.write(tmp_path / "out", "transcripts", rows)
+    outputs.save_run(tmp_path / "out", rows)
+    (tmp_path / "jiwer.py").write_text("raise ImportError('jiwer')")
+    make = (
+        "import sys; from dawnchorus import report; from dawnchorus.reconcile import Reconciliation as R; "
+        f"made = report.make(sys.argv[1], {outputs.RUN_ID!r}, R(num_recordings=1, num_ok=1), 0.0); "
+        "print(made['wer']['wer'], made['wer']['note'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", make, str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("None Not scored: 1 recording with a reference. Scoring needs")
+    assert "pip install &#x27;dawnchorus[score]&#x27;" in page_of(tmp_path / "out")
 
 
 def test_of_very_many_references_a_sample_is_scored() -> None:
@@ -335,6 +360,15 @@ def test_keys_are_the_first_64_bits(tmp_path: Path) -> None:
     wanted = np.sort(tables.keys(array))
     assert (wanted[tables.positions(wanted, tables.keys(array))] == tables.keys(array)).all()
     assert tables.positions(wanted, np.array([12345], np.uint64)).tolist() == [-1]
+
+
+def test_short() -> None:
+    assert [words.short(n) for n in (0, 999_999, 1_681_558, 2_500_000_000)] == [
+        "0",
+        "999,999",
+        "1.68 M",
+        "2,500 M",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from dawnchorus import scoring
 from dawnchorus.errors import UserError
 from dawnchorus.report.tables import brief, keys
+from dawnchorus.report.words import many
 
 _BUDGET_CHARACTERS = 2_000_000
 _WORST = 8
@@ -73,7 +74,7 @@ class Accuracy:
         total = sum((score for _, _, score in self.scored), scoring.Score())
         note = ""
         if self.missing and self.num_rows:
-            note = f"{self.num_rows:,} recordings have a reference. {self.missing}"
+            note = f"Not scored: {many(self.num_rows, 'recording')} with a reference. {self.missing}"
         elif len(self.scored) < self.num_rows:
             note = f"A sample of {len(self.scored):,} of {self.num_rows:,} recordings with a reference."
         return {

@@ -121,7 +121,7 @@ def _attempts(report: Report) -> str:
         ]
         for t in report["attempts"][-_MAX_ATTEMPTS:]
     ]
-    return table(("", "began", "worked", "audio", "rtfx"), rows) + _more(report["attempts"], rows)
+    return table(("no.", "began", "worked", "audio", "rtfx"), rows) + _more(report["attempts"], rows)
 
 
 def _engines(report: Report) -> str:

@@ -74,9 +74,13 @@ def _numbers(report: Report) -> str:
         ("recordings", f"{totals['recordings']:,}", _collapsed(totals)),
         ("of audio", length(audio), f"{length(report['coverage'].get('silent', 0.0))} silent"),
         ("of work", length(spent["wall_seconds"]), words.many(len(report["attempts"]), "attempt")),
-        ("rtfx", number(spent["rtfx"]), "audio seconds per second"),
-        ("words", f"{totals['words']:,}", f"{words.many(spent['num_chunks'], 'chunk')}"),
-        ("failed", f"{totals['failed']:,}", f"{totals['partial']:,} more in part"),
+        ("rtfx", number(spent["rtfx"]), "times real time"),
+        ("words", words.short(totals["words"]), words.many(spent["num_chunks"], "chunk")),
+        (
+            "failed",
+            f"{totals['failed']:,}",
+            f"{totals['partial']:,} more in part" if totals["partial"] else "",
+        ),
     ]
     if wer["wer"] is not None:
         tiles.append(("word error rate", f"{wer['wer']:.1%}", f"{wer['num_recordings']:,} with reference"))

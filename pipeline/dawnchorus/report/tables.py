@@ -113,7 +113,7 @@ def read_work(output: str, run_id: str, wanted: NDArray[np.uint64]) -> Work:
         ends.update(end["attempt"].to_pylist())
         if not len(chunk):
             continue
-        windows.append(_windows(chunk))
+        windows.append(_windows(chunk.filter(pc.is_valid(pc.struct_field(chunk["timing"], "started_at")))))
         at = positions(wanted, keys(chunk["recording_id"]))
         spent = pc.fill_null(pc.struct_field(chunk["timing"], "engine_seconds"), 0.0).to_numpy()
         np.add.at(engine, at[at >= 0], spent[at >= 0])
@@ -142,7 +142,7 @@ def _windows(chunk: pa.Table) -> pa.Table:
         {
             "attempt": chunk["attempt"],
             "worker": pc.fill_null(pc.struct_field(timing, "worker"), ""),
-            "started_at": pc.fill_null(pc.struct_field(timing, "started_at"), 0.0),
+            "started_at": pc.struct_field(timing, "started_at"),
             "engine_seconds": pc.fill_null(pc.struct_field(timing, "engine_seconds"), 0.0),
             "wait_seconds": pc.fill_null(pc.struct_field(timing, "wait_seconds"), 0.0),
             "speech_seconds": pc.subtract(chunk["end"], chunk["start"]),

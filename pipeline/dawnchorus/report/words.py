@@ -53,6 +53,12 @@ def many(num: int, word: str) -> str:
     return f"{num:,} {word}" if num == 1 else f"{num:,} {word}s"
 
 
+def short(num: int) -> str:
+    """A count that fits a narrow place: 1,411 or 1.68 M."""
+    millions = num / 1e6
+    return f"{num:,}" if millions < 1 else f"{millions:,.0f} M" if millions >= 100 else f"{millions:.3g} M"
+
+
 def cut(text: str, characters: int) -> str:
     """At most so many characters: the middle goes, since both ends of a path say something."""
     if len(text) <= characters:
@@ -89,7 +95,7 @@ def lede(report: Mapping[str, Any]) -> str:
     sentences = ["".join(said) + "."]
     kinds = [k for k in report["failures"]["kinds"] if not k["partial"]]
     if kinds:
-        parts = [f"{k['num']:,} {k['kind']}" for k in kinds[:4]]
+        parts = [f"{k['num']:,} {k['kind'].replace('_', ' ')}" for k in kinds[:4]]
         if len(kinds) > 4:
             parts.append(many(len(kinds) - 4, "other kind"))
         sentences.append(f"Failed: {', '.join(parts)}.")
