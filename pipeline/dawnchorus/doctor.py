@@ -183,7 +183,7 @@ def _vad() -> Check:
 
 def _input(address: str) -> str:
     url = storage.absolute(address)
-    place = storage.redact(url)
+    place = storage.readable(url)
     if storage.exists(url):
         return f"{place} can be read"
     if storage.is_folder(url):
@@ -200,7 +200,7 @@ def _input(address: str) -> str:
 def _output(address: str) -> str:
     url = storage.absolute(address)
     storage.check_writable(url)
-    return f"{storage.redact(url)} can be written, and only once where it has to be"
+    return f"{storage.readable(url)} can be written, and only once where it has to be"
 
 
 def _scratch(audio: AudioConfig) -> Check:

@@ -144,9 +144,9 @@ def _places(output: str) -> Table:
             places.add_row("WER", f"{wer['wer']:.1%} {words}")
         if rtfx := report.get("time", {}).get("rtfx"):
             places.add_row("rtfx", f"{rtfx:.1f} seconds of audio per second")
-    places.add_row("transcripts", _readable(f"{ledger.transcripts_url(url)}/*.parquet"))
+    places.add_row("transcripts", _place(f"{ledger.transcripts_url(url)}/*.parquet"))
     if report is not None:
-        places.add_row("report", _readable(storage.join(url, "_runs", report["run_id"], "report.html")))
+        places.add_row("report", _place(storage.join(url, "_runs", report["run_id"], "report.html")))
     return places
 
 
@@ -160,8 +160,8 @@ def _newest_report(url: str) -> dict[str, Any] | None:
     return newest
 
 
-def _readable(url: str) -> str:
-    return clean(storage.local_path(url) if storage.is_local(url) else storage.redact(url))
+def _place(url: str) -> str:
+    return clean(storage.readable(url))
 
 
 def clock(seconds: Seconds) -> str:

@@ -63,7 +63,7 @@ def gather(
         "report_version": REPORT_VERSION,
         "run_id": run_id,
         "made_at": now,
-        "output": storage.redact(output),
+        "output": storage.readable(output),
         "totals": _totals(found, rows, about),
         "coverage": {"audio": rows.audio_seconds, **rows.coverage},
         "failures": _failures(rows),
@@ -231,7 +231,7 @@ def _commands(tree: dict[str, Any], output: str) -> dict[str, str]:
         if key.name not in ("input", "output", "resume.retry_failed")
         and (value := key.value_of(config)) != key.default
     ]
-    place = storage.local_path(output) if storage.is_local(output) else storage.redact(output)
+    place = storage.readable(output)
     run = ["dawnchorus", "run", *changed, "--input", config.input, "--output", config.output]
     table = f"'{ledger.transcripts_url(place)}/*.parquet'"
     return {

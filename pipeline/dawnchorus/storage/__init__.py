@@ -32,6 +32,7 @@ from dawnchorus.storage.urls import (
     local_path,
     name_of,
     parent,
+    readable,
     redact,
     shown,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "put_new",
     "read_bytes",
     "read_table",
+    "readable",
     "redact",
     "shown",
 ]

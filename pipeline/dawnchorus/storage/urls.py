@@ -144,6 +144,11 @@ def name_of(url: str) -> str:
     return unquote(name) if scheme in _DEFAULT_PORTS else name
 
 
+def readable(url: str) -> str:
+    """An address for people: the path of a local one; never a secret."""
+    return local_path(url) if is_local(url) else redact(url)
+
+
 def redact(text: str) -> str:
     """`text` with the userinfo and the secret query values of every URL in it removed."""
     return _SECRET_IN_TEXT.sub(r"\1***", _USERINFO_IN_TEXT.sub(r"\1", text))
