@@ -40,7 +40,8 @@ class Exported:
     def sentence(self) -> str:
         """What a person wants to know, in one or two sentences."""
         files = "1 file" if self.num_files == 1 else f"{self.num_files:,} files"
-        said = f"{self.num_written:,} recordings as {self.format} in {files}: {storage.readable(self.destination)}."
+        place = storage.readable(self.destination)
+        said = f"{self.num_written:,} recordings as {self.format} in {files}: {place}."
         why = {"failed": "failed", "empty": "without speech"}
         left = [f"{n:,} {why[s]}" for s, n in self.num_left_out.items() if n]
         if left:
