@@ -3,13 +3,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from contract import EngineContract
+from numpy.typing import NDArray
 
-from dawnchorus.config import EngineConfig
+from dawnchorus.chunking import ChunkStream, chunk_params
+from dawnchorus.config import ChunkingConfig, EngineConfig, VadConfig
 from dawnchorus.engines.whisper import WhisperEngine
 from dawnchorus.engines.whisper_weights import EMBEDDED_SHA256, model_path, weights_sha256
 from dawnchorus.errors import EngineUnavailable
+from dawnchorus.vad import SpeechDetector
 
 RATE = 16_000
 
@@ -56,3 +60,44 @@ def test_broken_weights_are_engine_unavailable(tmp_path: Path) -> None:
     (tmp_path / "model" / "model.bin").write_bytes(b"not a model")
     with pytest.raises(EngineUnavailable, match="cannot be loaded"):
         WhisperEngine(EngineConfig(model=str(tmp_path / "model"), threads=1)).load()
+
+
+def sounds() -> dict[str, NDArray[np.float64]]:
+    """Ten seconds each of what is not speech."""
+    rng = np.random.default_rng(5)
+    n = 10 * RATE
+    t = np.arange(n) / RATE
+    white = rng.normal(0, 1, n)
+    spectrum = np.fft.rfft(white) / np.sqrt(np.maximum(np.arange(n // 2 + 1), 1))
+    clicks = np.zeros(n)
+    clicks[:: RATE // 3] = 1
+    pink = np.fft.irfft(spectrum, n)
+    return {
+        "silence": np.zeros(n),
+        "faint": rng.integers(-1, 2, n) / 32768,
+        "white": white * 0.1,
+        "white_loud": white * 0.3,
+        "pink": pink / np.abs(pink).max() * 0.5,
+        "clicks": clicks * 0.8,
+        "hum": 0.3 * np.sin(2 * np.pi * 50 * t) + 0.1 * np.sin(2 * np.pi * 150 * t),
+        "tone_440": 0.5 * np.sin(2 * np.pi * 440 * t),
+        "tone_1000": 0.9 * np.sin(2 * np.pi * 1000 * t),
+        "beeps": 0.5 * np.sin(2 * np.pi * 800 * t) * (t % 1 < 0.3),
+        "sweep": 0.4 * np.sin(2 * np.pi * (100 + 150 * t) * t),
+    }
+
+
+@pytest.fixture(scope="module")
+def engine() -> WhisperEngine:
+    engine = WhisperEngine(EngineConfig(threads=1))
+    engine.load()
+    return engine
+
+
+@pytest.mark.parametrize("name", list(sounds()))
+def test_no_words_are_invented_where_nobody_speaks(engine: WhisperEngine, name: str) -> None:
+    samples = np.clip(np.rint(sounds()[name] * 32767), -32768, 32767).astype(np.int16)
+    params = chunk_params(VadConfig(), ChunkingConfig(), RATE, engine.max_chunk_seconds)
+    stream = ChunkStream(params, None, SpeechDetector())
+    waveforms = [w.astype(np.float32) / 32768 for _, w in stream.push(samples) + stream.finish()]
+    assert [h.text for h in engine.transcribe(waveforms)] == [""] * len(waveforms)

@@ -4,12 +4,13 @@ Waveforms in, one Hypothesis each out. Knows nothing of files or recordings.
 
 Whisper hears 30 s windows; most of one is padding when chunks are cut at pauses. Here a window is the
 chunk and a margin of silence, in steps of 2 s: on a CPU core tiny.en encodes 8 s in 0.05 s where 30 s
-take 0.45 s. The price is that now and then the decoder does not find the end and repeats itself.
-That is easy to see (`_doubt`), and such a chunk is redone in the full window, then split at its
-quietest point. All of it is greedy and depends on the chunk alone, never on its batch.
+take 0.45 s. Two things go wrong now and then, and both can be seen in what comes out:
+- the decoder repeats itself (in short windows above all): redone in the full window, and where that
+  does not help, split at the quietest point;
+- it leaves out a phrase: then words begin and end everywhere but there. Split there and redone.
+All of it is greedy and depends on the chunk alone, never on its batch.
 
 Options (`engine.options`):
-    word_timestamps: bool, default true; times and probabilities of words, by cross-attention.
     margin_seconds: float, default 4; silence after a chunk in its window; 30: always the full window.
     language: code for multilingual models, default `en`.
 """
@@ -28,16 +29,16 @@ from numpy.typing import NDArray
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Identity, Licence, Waveform
 from dawnchorus.engines.batching import run_in_batches
-from dawnchorus.engines.checks import check, error
-from dawnchorus.engines.guards import compression_ratio, quietest, unlooped
+from dawnchorus.engines.checks import check
+from dawnchorus.engines.guards import compression_ratio, longest_stretch, quietest, repeats, unlooped
 from dawnchorus.engines.whisper_weights import EMBEDDED_SHA256, INSTALL, model_path, weights_sha256
 from dawnchorus.errors import ConfigError, EngineUnavailable
-from dawnchorus.records import FinishReason, Hypothesis, Seconds, Segment, Word
+from dawnchorus.records import Failure, FinishReason, Hypothesis, Seconds, Segment, Word
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
 
-_OPTIONS: dict[str, Any] = {"word_timestamps": True, "margin_seconds": 4.0, "language": "en"}
+_OPTIONS: dict[str, Any] = {"margin_seconds": 4.0, "language": "en"}
 _FULL_FRAMES = 3000  # 30 s of 10 ms frames
 _STEP_FRAMES = 200
 _HOP_SAMPLES = 160
@@ -51,29 +52,41 @@ _TOKENS_PER_SECOND = 8.0
 _TOKENS_EXTRA = 16
 _MOST_TOKENS = 224
 _REPETITIVE = 2.4  # compression ratio of text that repeats itself, as in Whisper's own decoding
-_UNSURE = -1.0  # mean log-probability, as in Whisper's own decoding
+_UNSURE = -0.5  # mean log-probability below which the full window is tried, too
+_NONSENSE = -1.0  # and below which nobody speaks, if the model says so; as in Whisper's own decoding
 _NO_SPEECH = 0.6
+# No word begins or ends for so long: the longest in 1.3 h of good chunks was 1.4 s.
+_OMISSION: Seconds = 2.0
 _SHORTEST_SPLIT: Seconds = 2.0
+_SHORTEST_PART: Seconds = 0.5
 # Punctuation that belongs to the word after it, and to the word before it.
 _PREPENDED = "\"'“¿([{-"
 _APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
 _LOOPS = frozenset({"length_limit", "repetition", "too_fast"})
+_RETRY = frozenset({*_LOOPS, "repeats", "low_logprob"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Take:
-    """One decoding of one waveform; `doubts` are among `_LOOPS` and `low_logprob`."""
+    """One decoding of one waveform. `doubts`: those of `_RETRY` and `omission`, which has a `gap`."""
 
     text: str
     num_tokens: int
     avg_logprob: float
-    no_speech_prob: float
     doubts: tuple[str, ...]
     words: tuple[Word, ...]
+    gap: tuple[Seconds, Seconds] = (0.0, 0.0)
+    failure: Failure | None = None
 
     @property
     def loops(self) -> bool:
         return not _LOOPS.isdisjoint(self.doubts)
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool, bool, float]:
+        """The better take has the higher rank."""
+        repeats, omits = "repeats" in self.doubts, "omission" in self.doubts
+        return self.failure is None, not self.loops, not repeats, not omits, self.avg_logprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,25 +188,24 @@ class WhisperEngine:
         return [r for r in results if r is not None]
 
     def _settle(self, waveforms: Sequence[Waveform]) -> list[Hypothesis]:
-        """Decode; redo the doubtful in the full window; split and redo what still repeats itself."""
+        """Decode; redo the doubtful in the full window; split what repeats itself or leaves speech out."""
         if not waveforms:
             return []
         takes = self._decode([_Job(w, self._window(w)) for w in waveforms])
-        again = [i for i, t in enumerate(takes) if isinstance(t, _Take) and t.doubts]
+        again = [i for i, t in enumerate(takes) if not _RETRY.isdisjoint(t.doubts)]
         fulls = self._decode([_Job(waveforms[i], _FULL_FRAMES) for i in again])
         for i, full in zip(again, fulls, strict=True):
-            takes[i] = _better(takes[i], full)
+            takes[i] = max(takes[i], full, key=lambda t: t.rank)
         hypotheses = [_hypothesis(t, w) for t, w in zip(takes, waveforms, strict=True)]
         for i in again:
             hypotheses[i] = replace(hypotheses[i], flags=("redone", *hypotheses[i].flags))
-        split = [i for i in again if _can_split(takes[i], waveforms[i])]
-        cuts = [quietest(waveforms[i], self.sampling_rate) for i in split]
-        halves = [h for i, cut in zip(split, cuts, strict=True) for h in np.split(waveforms[i], [cut])]
-        parts = self._settle(halves)
-        for n, i in enumerate(split):
-            hypotheses[i] = _joined(
-                hypotheses[i], parts[2 * n], parts[2 * n + 1], cuts[n] / self.sampling_rate
-            )
+        cuts = {i: _cut(t, w) for i, (t, w) in enumerate(zip(takes, waveforms, strict=True))}
+        split = {i: cut for i, cut in cuts.items() if cut is not None}
+        parts = self._settle([h for i, cut in split.items() for h in np.split(waveforms[i], [cut])])
+        for n, (i, cut) in enumerate(split.items()):
+            joined = _joined(hypotheses[i], parts[2 * n], parts[2 * n + 1], cut / self.sampling_rate)
+            if takes[i].loops or len(joined.text) > len(hypotheses[i].text):
+                hypotheses[i] = joined
         return hypotheses
 
     def _window(self, waveform: Waveform) -> int:
@@ -201,9 +213,9 @@ class WhisperEngine:
         frames = len(waveform) / _HOP_SAMPLES + self._options["margin_seconds"] * 100
         return min(_FULL_FRAMES, int(-(-frames // _STEP_FRAMES)) * _STEP_FRAMES)
 
-    def _decode(self, jobs: Sequence[_Job]) -> list[_Take | Hypothesis]:
+    def _decode(self, jobs: Sequence[_Job]) -> list[_Take]:
         """One take per job, or an error where memory does not suffice for it alone."""
-        results: dict[int, _Take | Hypothesis] = {}
+        results: dict[int, _Take] = {}
         budget = self._config.batch_seconds
         if self._device() == "cpu":
             budget = min(budget, _CPU_BATCH_SECONDS)
@@ -216,12 +228,12 @@ class WhisperEngine:
                 budget,
                 self._decode_batch,
                 lambda e: isinstance(e, (RuntimeError, MemoryError)) and "memory" in str(e).lower(),
-                lambda _, e: error("out_of_memory", f"Out of memory for one chunk: {e}.", transient=True),
+                lambda _, e: _out_of_memory(e),
             )
             results.update(zip(at, takes, strict=True))
         return [results[i] for i in range(len(jobs))]
 
-    def _decode_batch(self, jobs: list[_Job]) -> list[_Take | Hypothesis]:
+    def _decode_batch(self, jobs: list[_Job]) -> list[_Take]:
         if self._model is None:
             raise RuntimeError("the engine is not loaded")
         model, frames = self._model, jobs[0].frames
@@ -239,24 +251,28 @@ class WhisperEngine:
             suppress_tokens=self._suppressed,
         )
         tokens = [[t for t in o.sequences_ids[0] if t < self._tokenizer.eot] for o in outputs]
-        words: list[tuple[Word, ...]] = [()] * len(jobs)
-        if self._options["word_timestamps"]:
-            words = self._align(encoded, tokens, jobs)
+        words = self._align(encoded, tokens, jobs)
         return [self._take(o, w, j, limit) for o, w, j in zip(outputs, words, jobs, strict=True)]
 
     def _take(self, output: Any, words: tuple[Word, ...], job: _Job, limit: int) -> _Take:
         tokens = output.sequences_ids[0]
+        seconds = len(job.waveform) / self.sampling_rate
         # CTranslate2 gives the mean over the tokens, the end of text is one more.
         logprob = output.scores[0] * len(tokens) / (len(tokens) + 1)
         text = self._tokenizer.decode(tokens).strip()
+        if output.no_speech_prob > _NO_SPEECH and logprob < _NONSENSE:
+            text, words = "", ()
+        gap = longest_stretch(words, seconds)
         doubts = {
             "length_limit": len(tokens) >= limit,
             "repetition": compression_ratio(text) > _REPETITIVE,
-            "too_fast": len(tokens) > _token_limit(len(job.waveform) / self.sampling_rate),
+            "too_fast": len(tokens) > _token_limit(seconds),
+            "repeats": repeats(text),
+            "omission": bool(words) and gap[1] - gap[0] > _OMISSION,
             "low_logprob": logprob < self._redo_logprob,
         }
         named = tuple(name for name, doubtful in doubts.items() if doubtful)
-        return _Take(text, len(tokens), logprob, output.no_speech_prob, named, words)
+        return _Take(text, len(tokens), logprob, named, words, gap)
 
     def _features(self, job: _Job) -> NDArray[np.float32]:
         assert self._model is not None
@@ -300,24 +316,26 @@ def _token_limit(seconds: Seconds) -> int:
     return round(seconds * _TOKENS_PER_SECOND) + _TOKENS_EXTRA
 
 
-def _better(one: _Take | Hypothesis, other: _Take | Hypothesis) -> _Take | Hypothesis:
-    """The take that does not repeat itself, else the likelier."""
-    if isinstance(one, Hypothesis) or isinstance(other, Hypothesis):
-        return one if isinstance(other, Hypothesis) else other
-    return max(one, other, key=lambda t: (not t.loops, t.avg_logprob))
+def _cut(take: _Take, waveform: Waveform) -> int | None:
+    """Sample to split at: inside what was left out, in the middle of what loops; None: no need or room."""
+    end = len(waveform) / WhisperEngine.sampling_rate
+    if end < _SHORTEST_SPLIT or not (take.loops or "omission" in take.doubts):
+        return None
+    start, stop = (end / 3, end * 2 / 3) if take.loops else take.gap
+    low, high = max(start, _SHORTEST_PART), min(stop, end - _SHORTEST_PART)
+    return quietest(waveform, WhisperEngine.sampling_rate, low, high) if low < high else None
 
 
-def _can_split(take: _Take | Hypothesis, waveform: Waveform) -> bool:
-    enough = len(waveform) >= 2 * _SHORTEST_SPLIT * WhisperEngine.sampling_rate
-    return isinstance(take, _Take) and take.loops and enough
+def _out_of_memory(e: Exception) -> _Take:
+    failure = Failure("transcribe", "out_of_memory", f"Out of memory for one chunk: {e}.", transient=True)
+    return _Take("", 0, 0.0, (), (), failure=failure)
 
 
-def _hypothesis(take: _Take | Hypothesis, waveform: Waveform) -> Hypothesis:
-    """A take as a Hypothesis: nothing where nobody speaks, loops said once."""
-    if isinstance(take, Hypothesis):
-        return take
-    silent = take.no_speech_prob > _NO_SPEECH and take.avg_logprob < _UNSURE
-    text, words = ("", ()) if silent else (take.text, take.words)
+def _hypothesis(take: _Take, waveform: Waveform) -> Hypothesis:
+    """A take as a Hypothesis; loops are said once."""
+    if take.failure is not None:
+        return Hypothesis(finish_reason="error", error=take.failure)
+    text, words = take.text, take.words
     if take.loops:
         text, words = unlooped(text), ()
     blank = Hypothesis(
