@@ -26,7 +26,7 @@ demo: .venv/.ready ## Transcribe the sample archive into out/demo and show the r
 	$(BIN)/dawnchorus run configs/demo.yaml output=$(DEMO_OUTPUT)
 	@$(BIN)/dawnchorus show $(DEMO_OUTPUT)
 
-test: .venv/.ready-dev ## The default tests; ARGS="tests/test_ids.py -x" for some of them
+test: .venv/.ready-dev ## The default tests; ARGS="tests/test_house.py -x" for some of them
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 test-slow: .venv/.ready-dev ## The slow tests: kill seeds, the 10-hour file (up to 45 minutes)

@@ -169,8 +169,10 @@ def test_package_version_is_the_installed_one() -> None:
 
 
 def test_documents_name_only_what_exists() -> None:
-    """Every `make target` and every file path in the documents is there."""
+    """Every `make target` and every file path in the documents and the Makefile is there."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"[\w./-]+\.(?:py|toml|txt|yaml)", makefile):
+        assert (ROOT / target).exists() or target.startswith("build/"), f"Makefile: {target}"
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for name in ("README.md", "CONTRIBUTING.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
