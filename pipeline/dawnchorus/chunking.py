@@ -23,8 +23,8 @@ from dawnchorus.records import Chunk, Seconds, Segment
 FRAME_SAMPLES = 512
 """Samples of one frame of the VAD."""
 
-_HYSTERESIS = 0.15
-"""Speech that has begun goes on while its probability stays above the threshold less this."""
+_HYSTERESIS = 0.6
+"""Speech that has begun goes on while its probability stays above this share of the threshold."""
 
 _SHORTEST_PAUSE = 3
 """Frames (96 ms) of a pause that is preferred to a cut inside speech."""
@@ -178,7 +178,7 @@ class Chunker:
         assert self._start is not None
         if probability >= p.threshold:
             self._pause = None
-        elif probability < p.threshold - _HYSTERESIS and self._pause is None:
+        elif probability < p.threshold * _HYSTERESIS and self._pause is None:
             self._pause = self._frame
         self._probabilities.append(probability)
         self._frame += 1
@@ -242,7 +242,7 @@ class Chunker:
         """The speech that is going on is as long as a chunk may be: cut it, at a pause if there is one."""
         assert self._start is not None
         first, probabilities = self._start, np.array(self._probabilities[:-1])
-        pause = _longest_pause(probabilities < self._params.threshold - _HYSTERESIS)
+        pause = _longest_pause(probabilities < self._params.threshold * _HYSTERESIS)
         if pause is not None:
             begin, end = pause
             self._close((first + begin) * FRAME_SAMPLES)

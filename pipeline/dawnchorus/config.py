@@ -111,7 +111,14 @@ class VadConfig(_Section):
     """Where speech is."""
 
     enabled: bool = _key(True, "Cut at pauses found by the VAD; off: fixed windows with overlap.", text=True)
-    threshold: float = _key(0.5, "Speech probability above which a frame is speech.", text=True, gt=0, lt=1)
+    threshold: float = _key(
+        0.15,
+        "Speech probability above which a frame is speech. Low, because the VAD doubts telephone speech; "
+        "noise stays below.",
+        text=True,
+        gt=0,
+        lt=1,
+    )
     min_speech_seconds: Seconds = _key(
         0.1, "Shorter bursts of speech are not speech.", text=True, unit="s", ge=0
     )
@@ -128,10 +135,14 @@ class ChunkingConfig(_Section):
         None, "Longest chunk; None or more than the engine's limit: the engine's.", text=True, unit="s", gt=0
     )
     merge_gap_seconds: Seconds = _key(
-        0.0, "Neighbouring speech regions are merged over pauses up to this long.", text=True, unit="s", ge=0
+        2.0, "Neighbouring speech regions are merged over pauses up to this long.", text=True, unit="s", ge=0
     )
     merge_seconds: Seconds = _key(
-        0.0, "Regions are merged only while the chunk stays within this; 0: never.", text=True, unit="s", ge=0
+        15.0,
+        "Regions are merged only while the chunk stays within this; 0: never.",
+        text=True,
+        unit="s",
+        ge=0,
     )
     overlap_seconds: Seconds = _key(
         2.0,
@@ -182,6 +193,13 @@ class ResumeConfig(_Section):
     )
     other_fingerprint: Literal["refuse", "redo", "keep-old"] = _key(
         "refuse", "What to do with results that other settings made.", text=False
+    )
+    stall_seconds: Seconds = _key(
+        1800.0,
+        "End the attempt when nothing was committed for this long; 0: never.",
+        text=False,
+        unit="s",
+        ge=0,
     )
     retry_failed: list[str] | None = _key(
         None, "Failure kinds to try again although they are final; [] is all of them.", text=False

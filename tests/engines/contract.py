@@ -67,7 +67,7 @@ class EngineContract:
     @pytest.fixture(scope="class")
     @classmethod
     def waveforms(cls, engine: Engine) -> list[Waveform]:
-        lengths = (0.5, 3.0, 1.2, 7.0, 2.0, engine.max_chunk_seconds)
+        lengths = (0.5, 3.0, 1.2, 5.0, 2.0)
         return [waveform(s, engine.sampling_rate, i) for i, s in enumerate(lengths)]
 
     @pytest.fixture(scope="class")

@@ -36,7 +36,7 @@ def test_dtype_and_decoding_are_part_of_the_identity() -> None:
     default = WhisperEngine(EngineConfig()).identity()
     for other in (
         EngineConfig(dtype="float32"),
-        EngineConfig(redo_logprob=-0.5),
+        EngineConfig(redo_logprob=-0.7),
         EngineConfig(options={"margin_seconds": 30}),
     ):
         assert WhisperEngine(other).identity() != default
