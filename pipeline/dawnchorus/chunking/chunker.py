@@ -1,24 +1,20 @@
 """Speech probabilities -> chunks: arithmetic in integer samples over a stream, nothing else.
 
 A chunk is cut at pauses. Only speech that goes on beyond the longest chunk without any pause is cut
-where speech is least likely; there the inputs overlap, and `owned` or `join_at_seam` decide which side
-a word belongs to. With the VAD off everything counts as speech, and the same rule yields fixed windows.
-Knows no model and no file; the detector is a Protocol.
+where speech is least likely; there the inputs overlap. With the VAD off everything counts as speech,
+and the same rule yields fixed windows.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dawnchorus.config import ChunkingConfig, VadConfig
 from dawnchorus.errors import ConfigError
-from dawnchorus.records import Chunk, Seconds, Segment
+from dawnchorus.records import Chunk, Seconds
 
 FRAME_SAMPLES = 512
 """Samples of one frame of the VAD."""
@@ -28,24 +24,6 @@ _HYSTERESIS = 0.6
 
 _SHORTEST_PAUSE = 3
 """Frames (96 ms) of a pause that is preferred to a cut inside speech."""
-
-_WORDS_PER_SECOND = 6
-"""Nobody speaks faster for long: bounds the words an overlap can hold."""
-
-_BLOCK_SAMPLES = 160_000
-
-
-class Stream(Protocol):
-    """What `vad.SpeechStream` does."""
-
-    def push(self, samples: NDArray[np.int16]) -> NDArray[np.float32]: ...
-    def finish(self) -> NDArray[np.float32]: ...
-
-
-class Detector(Protocol):
-    """What `vad.SpeechDetector` does."""
-
-    def stream(self) -> Stream: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,122 +269,3 @@ def _longest_pause(silent: NDArray[np.bool_]) -> tuple[int, int] | None:
         return None
     _, begin, end = max(reachable)
     return begin, end
-
-
-class ChunkStream:
-    """Samples of one channel in, chunks with their samples out, in bounded memory.
-
-    Holds at most two longest chunks and a few seconds. `spans` are the [start, end) its chunks answer
-    for, `covered` their sum and `num_samples` all it heard; after `finish` the difference is silence.
-    """
-
-    def __init__(self, params: ChunkParams, channel: int | None, detector: Detector | None) -> None:
-        """`detector` is needed with the VAD on, and not used with it off."""
-        if params.vad and detector is None:
-            raise ValueError("the VAD is on, but there is no detector")
-        self._stream = detector.stream() if detector is not None and params.vad else None
-        self._chunker = Chunker(params, channel)
-        self._buffer = np.zeros(0, np.int16)
-        self._origin = 0
-        self.num_samples = 0
-        self.spans: list[tuple[int, int]] = []
-
-    @property
-    def covered(self) -> int:
-        """Samples that chunks answer for."""
-        return sum(end - start for start, end in self.spans)
-
-    def push(self, samples: NDArray[np.int16]) -> list[tuple[Chunk, NDArray[np.int16]]]:
-        """Take the next samples `(num_samples,)`; returns each chunk decided by them with its input."""
-        decided = []
-        for start in range(0, len(samples), _BLOCK_SAMPLES):
-            block = samples[start : start + _BLOCK_SAMPLES]
-            self._buffer = np.concatenate([self._buffer, block])
-            self.num_samples += len(block)
-            heard = np.zeros(0, np.float32) if self._stream is None else self._stream.push(block)
-            decided += self._take(self._chunker.push(heard, self.num_samples))
-        return decided
-
-    def finish(self) -> list[tuple[Chunk, NDArray[np.int16]]]:
-        """End of the channel; returns the last chunks."""
-        chunks: list[Chunk] = []
-        if self._stream is not None:
-            chunks += self._chunker.push(self._stream.finish(), self.num_samples)
-        return self._take(chunks + self._chunker.finish(self.num_samples))
-
-    def _take(self, chunks: list[Chunk]) -> list[tuple[Chunk, NDArray[np.int16]]]:
-        taken = []
-        for c in chunks:
-            taken.append((c, self._buffer[c.input_start - self._origin : c.input_end - self._origin].copy()))
-            self.spans.append((c.start, c.end))
-        drop = min(self._chunker.horizon - self._origin, len(self._buffer))
-        if drop > 0:
-            self._buffer = self._buffer[drop:].copy()
-            self._origin += drop
-        return taken
-
-
-def owned(segments: Sequence[Segment], start: Seconds, end: Seconds) -> tuple[Segment, ...]:
-    """The part of a chunk's segments that lies in [start, end), the span it answers for.
-
-    All times are seconds from the start of the chunk's input. Of a segment with words, those are kept
-    whose midpoint is inside; one without words is kept whole unless it lies outside altogether, since
-    its text cannot be divided here (see `join_seams`).
-    """
-    kept = []
-    for segment in segments:
-        words = tuple(w for w in segment.words if start <= (w.start + w.end) / 2 < end)
-        if not segment.words:
-            if segment.start < end and segment.end > start:
-                kept.append(segment)
-        elif len(words) == len(segment.words):
-            kept.append(segment)
-        elif words:
-            text = "".join(w.word for w in words).strip()
-            kept.append(replace(segment, start=words[0].start, end=words[-1].end, text=text, words=words))
-    return tuple(kept)
-
-
-def join_seams(chunks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Segments of the chunk rows of one channel, in order, with what two neighbours both say said once.
-
-    Rows have `input_start`, `input_end` and `segments` in seconds from the start of the recording.
-    Only neighbours whose inputs overlap and whose segments at the seam have no words are touched; the
-    others were divided by `owned`.
-    """
-    joined: list[dict[str, Any]] = []
-    previous: Mapping[str, Any] | None = None
-    for chunk in chunks:
-        segments = [dict(s) for s in chunk["segments"] or ()]
-        if previous is not None and previous["input_end"] > chunk["input_start"] and segments and joined:
-            left, right = joined[-1], segments[0]
-            if not left["words"] and not right["words"]:
-                most = round((previous["input_end"] - chunk["input_start"]) * _WORDS_PER_SECOND)
-                left["text"], right["text"] = join_at_seam(left["text"], right["text"], most)
-        joined += segments
-        previous = chunk
-    return [s for s in joined if s["text"].strip() or s["words"]]
-
-
-def join_at_seam(left: str, right: str, max_words: int) -> tuple[str, str]:
-    """Texts of two chunks whose inputs overlap, with what both say said once.
-
-    Looks for the longest run of equal words (case and punctuation aside; at least two, or a single one
-    that is the last of `left` and the first of `right`) between the last and the first `max_words`
-    words, and cuts both in its middle. Without one, both are returned as they are: twice is better
-    than never.
-    """
-    before, after = left.split(), right.split()
-    tail, head = before[-max_words:], after[:max_words]
-    a, b = [_plain(w) for w in tail], [_plain(w) for w in head]
-    run = difflib.SequenceMatcher(None, a, b, autojunk=False).find_longest_match()
-    single = run.size == 1 and run.a == len(a) - 1 and run.b == 0
-    if run.size < 2 and not single:
-        return left, right
-    keep = -(-run.size // 2)
-    cut_left = len(before) - len(tail) + run.a + keep
-    return " ".join(before[:cut_left]), " ".join(after[run.b + keep :])
-
-
-def _plain(word: str) -> str:
-    return "".join(c for c in word.casefold() if c.isalnum()) or word
