@@ -30,10 +30,10 @@ from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Identity, Licence, Waveform
 from dawnchorus.engines.batching import run_in_batches
 from dawnchorus.engines.checks import check
-from dawnchorus.engines.guards import compression_ratio, longest_stretch, quietest, repeats, unlooped
+from dawnchorus.engines.takes import Take, cut, hypothesis, joined, judged, out_of_memory, token_limit
 from dawnchorus.engines.whisper_weights import EMBEDDED_SHA256, INSTALL, model_path, weights_sha256
 from dawnchorus.errors import ConfigError, EngineUnavailable
-from dawnchorus.records import Failure, FinishReason, Hypothesis, Seconds, Segment, Word
+from dawnchorus.records import Hypothesis, Seconds, Word
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel
@@ -47,46 +47,14 @@ _SHORTEST_SAMPLES = 1600  # shorter chunks are padded with silence before the fe
 # each one by one, 0.082 s by eight, 0.086 s by sixteen; 30 s windows 0.55 s by one, 0.65 s by eight.
 _CPU_BATCH_SECONDS = 60.0
 
-# Fast English has 4-5 words or about 6 tokens a second.
-_TOKENS_PER_SECOND = 8.0
-_TOKENS_EXTRA = 16
 _MOST_TOKENS = 224
-_REPETITIVE = 2.4  # compression ratio of text that repeats itself, as in Whisper's own decoding
 _UNSURE = -0.5  # mean log-probability below which the full window is tried, too
 _NONSENSE = -1.0  # and below which nobody speaks, if the model says so; as in Whisper's own decoding
 _NO_SPEECH = 0.6
-# No word begins or ends for so long: the longest in 1.3 h of good chunks was 1.4 s.
-_OMISSION: Seconds = 2.0
-_SHORTEST_SPLIT: Seconds = 2.0
-_SHORTEST_PART: Seconds = 0.5
+_MOST_SPLITS = 2  # of parts of parts: bounds what a recording full of music costs
 # Punctuation that belongs to the word after it, and to the word before it.
 _PREPENDED = "\"'“¿([{-"
 _APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
-_LOOPS = frozenset({"length_limit", "repetition", "too_fast"})
-_RETRY = frozenset({*_LOOPS, "repeats", "low_logprob"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Take:
-    """One decoding of one waveform. `doubts`: those of `_RETRY` and `omission`, which has a `gap`."""
-
-    text: str
-    num_tokens: int
-    avg_logprob: float
-    doubts: tuple[str, ...]
-    words: tuple[Word, ...]
-    gap: tuple[Seconds, Seconds] = (0.0, 0.0)
-    failure: Failure | None = None
-
-    @property
-    def loops(self) -> bool:
-        return not _LOOPS.isdisjoint(self.doubts)
-
-    @property
-    def rank(self) -> tuple[bool, bool, bool, bool, float]:
-        """The better take has the higher rank."""
-        repeats, omits = "repeats" in self.doubts, "omission" in self.doubts
-        return self.failure is None, not self.loops, not repeats, not omits, self.avg_logprob
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,29 +151,31 @@ class WhisperEngine:
             if results[i] is None and not samples.any():
                 results[i] = Hypothesis(finish_reason="empty")
         good = [i for i, r in enumerate(results) if r is None]
-        for i, hypothesis in zip(good, self._settle([waveforms[i] for i in good]), strict=True):
-            results[i] = hypothesis
+        for i, settled in zip(good, self._settle([waveforms[i] for i in good]), strict=True):
+            results[i] = settled
         return [r for r in results if r is not None]
 
-    def _settle(self, waveforms: Sequence[Waveform]) -> list[Hypothesis]:
+    def _settle(self, waveforms: Sequence[Waveform], splits: int = _MOST_SPLITS) -> list[Hypothesis]:
         """Decode; redo the doubtful in the full window; split what repeats itself or leaves speech out."""
         if not waveforms:
             return []
+        rate = self.sampling_rate
         takes = self._decode([_Job(w, self._window(w)) for w in waveforms])
-        again = [i for i, t in enumerate(takes) if not _RETRY.isdisjoint(t.doubts)]
+        again = [i for i, t in enumerate(takes) if t.doubtful]
         fulls = self._decode([_Job(waveforms[i], _FULL_FRAMES) for i in again])
         for i, full in zip(again, fulls, strict=True):
             takes[i] = max(takes[i], full, key=lambda t: t.rank)
-        hypotheses = [_hypothesis(t, w) for t, w in zip(takes, waveforms, strict=True)]
+        hypotheses = [hypothesis(t, len(w) / rate) for t, w in zip(takes, waveforms, strict=True)]
         for i in again:
             hypotheses[i] = replace(hypotheses[i], flags=("redone", *hypotheses[i].flags))
-        cuts = {i: _cut(t, w) for i, (t, w) in enumerate(zip(takes, waveforms, strict=True))}
-        split = {i: cut for i, cut in cuts.items() if cut is not None}
-        parts = self._settle([h for i, cut in split.items() for h in np.split(waveforms[i], [cut])])
-        for n, (i, cut) in enumerate(split.items()):
-            joined = _joined(hypotheses[i], parts[2 * n], parts[2 * n + 1], cut / self.sampling_rate)
-            if takes[i].loops or len(joined.text) > len(hypotheses[i].text):
-                hypotheses[i] = joined
+        cuts = {i: cut(t, w, rate) for i, (t, w) in enumerate(zip(takes, waveforms, strict=True))}
+        split = {i: at for i, at in cuts.items() if at is not None and splits > 0}
+        halves = [h for i, at in split.items() for h in np.split(waveforms[i], [at])]
+        parts = self._settle(halves, splits - 1)
+        for n, (i, at) in enumerate(split.items()):
+            whole = joined(hypotheses[i], parts[2 * n], parts[2 * n + 1], at / rate)
+            if takes[i].loops or len(whole.text) > len(hypotheses[i].text):
+                hypotheses[i] = whole
         return hypotheses
 
     def _window(self, waveform: Waveform) -> int:
@@ -213,9 +183,9 @@ class WhisperEngine:
         frames = len(waveform) / _HOP_SAMPLES + self._options["margin_seconds"] * 100
         return min(_FULL_FRAMES, int(-(-frames // _STEP_FRAMES)) * _STEP_FRAMES)
 
-    def _decode(self, jobs: Sequence[_Job]) -> list[_Take]:
+    def _decode(self, jobs: Sequence[_Job]) -> list[Take]:
         """One take per job, or an error where memory does not suffice for it alone."""
-        results: dict[int, _Take] = {}
+        results: dict[int, Take] = {}
         budget = self._config.batch_seconds
         if self._device() == "cpu":
             budget = min(budget, _CPU_BATCH_SECONDS)
@@ -228,17 +198,17 @@ class WhisperEngine:
                 budget,
                 self._decode_batch,
                 lambda e: isinstance(e, (RuntimeError, MemoryError)) and "memory" in str(e).lower(),
-                lambda _, e: _out_of_memory(e),
+                lambda _, e: out_of_memory(e),
             )
             results.update(zip(at, takes, strict=True))
         return [results[i] for i in range(len(jobs))]
 
-    def _decode_batch(self, jobs: list[_Job]) -> list[_Take]:
+    def _decode_batch(self, jobs: list[_Job]) -> list[Take]:
         if self._model is None:
             raise RuntimeError("the engine is not loaded")
         model, frames = self._model, jobs[0].frames
         encoded = model.encode(np.stack([self._features(j) for j in jobs]))
-        limit = min(_MOST_TOKENS, _token_limit(frames / 100))
+        limit = min(_MOST_TOKENS, token_limit(frames / 100))
         prompt = [*self._tokenizer.sot_sequence, self._tokenizer.no_timestamps]
         outputs = model.model.generate(
             encoded,
@@ -254,7 +224,7 @@ class WhisperEngine:
         words = self._align(encoded, tokens, jobs)
         return [self._take(o, w, j, limit) for o, w, j in zip(outputs, words, jobs, strict=True)]
 
-    def _take(self, output: Any, words: tuple[Word, ...], job: _Job, limit: int) -> _Take:
+    def _take(self, output: Any, words: tuple[Word, ...], job: _Job, limit: int) -> Take:
         tokens = output.sequences_ids[0]
         seconds = len(job.waveform) / self.sampling_rate
         # CTranslate2 gives the mean over the tokens, the end of text is one more.
@@ -262,17 +232,10 @@ class WhisperEngine:
         text = self._tokenizer.decode(tokens).strip()
         if output.no_speech_prob > _NO_SPEECH and logprob < _NONSENSE:
             text, words = "", ()
-        gap = longest_stretch(words, seconds)
-        doubts = {
-            "length_limit": len(tokens) >= limit,
-            "repetition": compression_ratio(text) > _REPETITIVE,
-            "too_fast": len(tokens) > _token_limit(seconds),
-            "repeats": repeats(text),
-            "omission": bool(words) and gap[1] - gap[0] > _OMISSION,
-            "low_logprob": logprob < self._redo_logprob,
-        }
-        named = tuple(name for name, doubtful in doubts.items() if doubtful)
-        return _Take(text, len(tokens), logprob, named, words, gap)
+        doubts, gap = judged(text, len(tokens), logprob, words, seconds, limit)
+        if logprob < self._redo_logprob:
+            doubts = (*doubts, "low_logprob")
+        return Take(text, len(tokens), logprob, doubts, words, gap)
 
     def _features(self, job: _Job) -> NDArray[np.float32]:
         assert self._model is not None
@@ -310,68 +273,3 @@ class WhisperEngine:
 def _word(found: dict[str, Any], end: Seconds) -> Word:
     start = min(max(0.0, float(found["start"])), end)
     return Word(start, min(max(start, float(found["end"])), end), found["word"], float(found["probability"]))
-
-
-def _token_limit(seconds: Seconds) -> int:
-    return round(seconds * _TOKENS_PER_SECOND) + _TOKENS_EXTRA
-
-
-def _cut(take: _Take, waveform: Waveform) -> int | None:
-    """Sample to split at: inside what was left out, in the middle of what loops; None: no need or room."""
-    end = len(waveform) / WhisperEngine.sampling_rate
-    if end < _SHORTEST_SPLIT or not (take.loops or "omission" in take.doubts):
-        return None
-    start, stop = (end / 3, end * 2 / 3) if take.loops else take.gap
-    low, high = max(start, _SHORTEST_PART), min(stop, end - _SHORTEST_PART)
-    return quietest(waveform, WhisperEngine.sampling_rate, low, high) if low < high else None
-
-
-def _out_of_memory(e: Exception) -> _Take:
-    failure = Failure("transcribe", "out_of_memory", f"Out of memory for one chunk: {e}.", transient=True)
-    return _Take("", 0, 0.0, (), (), failure=failure)
-
-
-def _hypothesis(take: _Take, waveform: Waveform) -> Hypothesis:
-    """A take as a Hypothesis; loops are said once."""
-    if take.failure is not None:
-        return Hypothesis(finish_reason="error", error=take.failure)
-    text, words = take.text, take.words
-    if take.loops:
-        text, words = unlooped(text), ()
-    blank = Hypothesis(
-        (), "empty", avg_logprob=take.avg_logprob, num_tokens=take.num_tokens, flags=take.doubts
-    )
-    if not any(c.isalnum() for c in text):
-        return blank
-    end = len(waveform) / WhisperEngine.sampling_rate
-    start, end = (words[0].start, words[-1].end) if words else (0.0, end)
-    segment = Segment(start, end, text, take.avg_logprob, words=words)
-    reason: FinishReason = "length" if "length_limit" in take.doubts else "stop"
-    return replace(blank, segments=(segment,), finish_reason=reason)
-
-
-def _joined(whole: Hypothesis, left: Hypothesis, right: Hypothesis, shift: Seconds) -> Hypothesis:
-    """Both halves as one Hypothesis; an error of either half is the error of the whole."""
-    if left.error or right.error:
-        return left if left.error else right
-    moved = tuple(
-        replace(
-            s,
-            start=s.start + shift,
-            end=s.end + shift,
-            words=tuple(replace(w, start=w.start + shift, end=w.end + shift) for w in s.words),
-        )
-        for s in right.segments
-    )
-    segments = left.segments + moved
-    logprobs = [h.avg_logprob * h.num_tokens for h in (left, right) if h.avg_logprob is not None]
-    num_tokens = left.num_tokens + right.num_tokens
-    reasons = {left.finish_reason, right.finish_reason}
-    return Hypothesis(
-        segments,
-        "length" if "length" in reasons else "stop" if segments else "empty",
-        sum(logprobs) / max(1, num_tokens),
-        num_tokens,
-        1 + left.num_splits + right.num_splits,
-        tuple(dict.fromkeys(("split", *whole.flags, *left.flags, *right.flags))),
-    )
