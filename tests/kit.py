@@ -1,4 +1,4 @@
-"""What integration tests share: an archive of speech, the command in a process of its own, the tables it leaves."""
+"""What integration tests share: an archive of speech, the command as a process, the tables it leaves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ NOT_COMPARED = {"run_id"}
 def speech(path: Path, seconds: float, seed: int) -> Path:
     """A FLAC of sample speech with pauses, about `seconds` long; a faint noise makes each seed's samples,
     and so each chunk's hash, its own."""
-    sources = [p for p in sorted(SPEECH.iterdir()) if p.suffix in {".flac", ".wav", ".ogg"}]
+    spoken = [p for p in sorted(SPEECH.iterdir()) if "without" not in p.name]
+    sources = [p for p in spoken if p.suffix in {".flac", ".wav", ".ogg"}]
     rng = np.random.default_rng(seed)
     pieces: list[np.ndarray] = []
     length = 0

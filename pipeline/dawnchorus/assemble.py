@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dawnchorus import storage
 from dawnchorus.chunking import join_seams
 from dawnchorus.records import Seconds
 from dawnchorus.schema import SCHEMA_VERSION
@@ -86,7 +87,7 @@ def _coverage(end: Row, accounts: Sequence[Account]) -> dict[str, float]:
 def _base(recording: Row, facts: RunFacts) -> dict[str, Any]:
     return {
         "recording_id": recording["recording_id"],
-        "audio_filepath": recording["audio_filepath"],
+        "audio_filepath": storage.redact(recording["audio_filepath"]),
         "offset": recording["offset"],
         "duration": recording["duration"],
         "claimed_duration": recording["claimed_duration"],

@@ -13,7 +13,8 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from dawnchorus.cluster import Resources
 from dawnchorus.plan import Snapshot
-from dawnchorus.stages.decode import Decode, DecodeSettings
+from dawnchorus.stages.decode import Decode
+from dawnchorus.stages.decoded import DecodeSettings
 from dawnchorus.stages.publish import Publish
 from dawnchorus.stages.transcribe import Transcriber, TranscribeSettings
 

@@ -66,29 +66,31 @@ def estimated_seconds(manifest: pa.Table, measured: Seconds | None = None) -> ND
     return np.where(has, known, rest)
 
 
-def again(transcripts: pa.Table | None, resume: ResumeConfig) -> pa.Array:
-    """Recording ids whose transcript row has a failure that deserves another try: a transient one
-    within its budget, or of a kind that `resume.retry_failed` names."""
+def retried(transcripts: pa.Table | None, resume: ResumeConfig) -> pa.Array:
+    """Recording ids with a failure of a kind that `resume.retry_failed` names, final or not."""
+    if transcripts is None or resume.retry_failed is None:
+        return pa.array([], pa.string())
+    failed = pc.is_valid(transcripts["failure"])
+    if resume.retry_failed:
+        kind = pc.struct_field(transcripts["failure"], "kind")
+        named = pc.is_in(kind, value_set=pa.array(resume.retry_failed))
+        failed = pc.and_(failed, pc.fill_null(named, False))
+    return transcripts.filter(failed)["recording_id"].combine_chunks()
+
+
+def done(transcripts: pa.Table | None, fingerprint: str, resume: ResumeConfig) -> pa.Array:
+    """Recording ids whose transcript row is final under this configuration: not a transient failure
+    within its budget, nor one that `resume.retry_failed` names."""
     if transcripts is None:
         return pa.array([], pa.string())
     failure = transcripts["failure"]
     transient = pc.fill_null(pc.struct_field(failure, "transient"), False)
     tries = pc.fill_null(pc.struct_field(failure, "attempts"), 0)
-    mask = pc.and_(transient, pc.less(tries, resume.max_attempts))
-    if resume.retry_failed is not None:
-        failed = pc.is_valid(failure)
-        if resume.retry_failed:
-            kinds = pc.is_in(pc.struct_field(failure, "kind"), value_set=pa.array(resume.retry_failed))
-            failed = pc.and_(failed, pc.fill_null(kinds, False))
-        mask = pc.or_(mask, failed)
-    return transcripts.filter(mask)["recording_id"].combine_chunks()
-
-
-def done(transcripts: pa.Table | None, fingerprint: str, resume: ResumeConfig) -> pa.Array:
-    """Recording ids whose transcript row is final under this configuration."""
-    if transcripts is None:
-        return pa.array([], pa.string())
-    keep = pc.invert(pc.is_in(transcripts["recording_id"], value_set=again(transcripts, resume)))
+    again = pc.or_(
+        pc.and_(transient, pc.less(tries, resume.max_attempts)),
+        pc.is_in(transcripts["recording_id"], value_set=retried(transcripts, resume)),
+    )
+    keep = pc.invert(again)
     if resume.other_fingerprint != "keep-old":
         keep = pc.and_(keep, pc.equal(transcripts["fingerprint"], fingerprint))
     return transcripts.filter(keep)["recording_id"].combine_chunks()

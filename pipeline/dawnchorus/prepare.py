@@ -159,18 +159,19 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
     done = plan.done(transcripts, prepared.facts.fingerprint, resume)
     chunks = ledger.read_chunks(prepared.output, prepared.facts.fingerprint)
     settled = ledger.settle(chunks).table
-    again = plan.again(transcripts, resume)
+    retried = plan.retried(transcripts, resume)
     spent = pc.greater_equal(settled["attempts"], resume.max_attempts)
     ended = pc.or_(settled["complete"], pc.equal(settled["status"], "failed"))
     final = pc.and_(ended, pc.or_(pc.invert(settled["transient"]), spent))
     ready = settled.filter(final)["recording_id"].combine_chunks()
-    ready = ready.filter(pc.invert(pc.is_in(ready, value_set=again)))
+    ready = ready.filter(pc.invert(pc.is_in(ready, value_set=retried)))
     pending = plan.pending(prepared.manifest, done, ready)
     everything = plan.estimated_seconds(prepared.manifest)
     mine = pc.is_in(prepared.manifest["recording_id"], value_set=pending["recording_id"].combine_chunks())
     tried = settled.filter(pc.greater(settled["attempts"], 0))
-    retried = resume.retry_failed is not None
-    committed = ledger.committed_ids(chunks, pending["recording_id"].combine_chunks(), without_failed=retried)
+    committed = ledger.committed_ids(
+        chunks, pending["recording_id"].combine_chunks(), without_failed=resume.retry_failed is not None
+    )
     in_manifest = prepared.manifest["recording_id"]
     return Survey(
         pending=pending,

@@ -13,9 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dawnchorus.cluster import Progress, Resources
+from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.records import Seconds
-from dawnchorus.run import Exit, Outcome
+
+_BAR = 20
 
 
 def hours(seconds: Seconds) -> str:
@@ -51,7 +53,7 @@ class Terminal:
         """One line of news."""
         self.console.print(Text(text, style="dim"))
 
-    def plan(self, prepared: Prepared, survey: Survey, use: Resources) -> None:
+    def plan(self, prepared: Prepared, survey: Survey, use: Resources | None) -> None:
         """What is about to be done."""
         self.console.print(plan_table(prepared, survey, use))
         if len(survey.pending) and self.console.is_terminal:
@@ -75,20 +77,22 @@ class Terminal:
 
 
 def progress_line(survey: Survey, progress: Progress, elapsed: Seconds) -> Text:
-    """One line, such as `0.42 / 1.3 h audio  32 %  rtfx 21.4  ETA 2 min  17 recordings, 1 failed`."""
+    """One line, such as `████░░░░ 32% of 1.3 h  rtfx 21.4  ETA 2 min  17 done, 1 failed`."""
     total = max(float(survey.pending_seconds.sum()), progress.audio_seconds)
     rtfx = progress.audio_seconds / elapsed if elapsed > 0 else 0.0
     left = (total - progress.audio_seconds) / rtfx if rtfx else None
     eta = f"ETA {hours(left)}" if left is not None else "starting"
     share = progress.audio_seconds / total if total else 1.0
-    filled = int(share * 24)
-    return Text.assemble(
-        ("█" * filled + "░" * (24 - filled), "cyan"),
-        f" {progress.audio_seconds / 3600:.2f} / {total / 3600:.2f} h audio  {share:4.0%}  ",
+    filled = int(share * _BAR)
+    line = Text.assemble(
+        ("█" * filled + "░" * (_BAR - filled), "cyan"),
+        f" {share:.0%} of {hours(total)}  ",
         (f"rtfx {rtfx:.1f}", "bold"),
-        f"  {eta}  {progress.num_recordings:,} recordings",
+        f"  {eta}  {progress.num_recordings:,} done",
         (f", {progress.num_failed:,} failed" if progress.num_failed else "", "yellow"),
     )
+    line.no_wrap = True
+    return line
 
 
 def plan_table(prepared: Prepared, survey: Survey, use: Resources | None = None) -> Table:
@@ -108,7 +112,7 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
     summary = prepared.summary
     about = "" if not survey.estimated_share else f" ({survey.estimated_share:.0%} of the lengths estimated)"
     rows = [
-        ("input", f"{prepared.config.input}"),
+        ("input", prepared.config.input),
         ("output", prepared.config.output),
         (
             "engine",

@@ -14,7 +14,6 @@ import psutil
 import pytest
 
 from dawnchorus.errors import OutputOwned
-from dawnchorus.fence import Fence
 from dawnchorus.run import Exit
 from kit import Command, archive, chunk_rows, comparable, kill, parts, speech, transcripts, wait_for
 from runner import Runner
@@ -130,10 +129,6 @@ def test_ctrl_c_publishes_what_is_complete_and_says_how_to_go_on(tmp_path: Path,
     assert "run the same command to go on" in said
     assert "Traceback" not in said
     assert len(transcripts(mine.output)) >= 1
-    assert (
-        not Path(mine.output, "_runs", "_fence", "00000001.json").exists()
-        or Fence(f"file://{mine.output}", "next").acquire()
-    )
     mine.settings["engine.options"] = {}
     mine.run()
     assert len(transcripts(mine.output)) == 4
@@ -183,3 +178,13 @@ def test_a_decode_worker_killed_late_changes_nothing(tmp_path: Path) -> None:
     finally:
         kill(process)
     assert comparable(hit.output) == comparable(calm.output)
+
+
+def test_a_run_that_commits_nothing_ends_by_itself(runner: Runner, audio: Path) -> None:
+    runner(audio, output=runner.folder / "clean")
+    runner.tell(stall_hashes=[c["hash"] for c in runner.calls()], stall_seconds=30)
+    outcome = runner(audio, resume__stall_seconds=4.0)
+    assert outcome.exit is Exit.INCOMPLETE
+    assert "nothing was committed for" in outcome.message
+    runner.tell()
+    assert runner(audio).exit is Exit.OK

@@ -16,7 +16,7 @@ from dawnchorus.config import AudioConfig, ChunkingConfig, EngineConfig, VadConf
 from dawnchorus.errors import FingerprintMismatch
 from dawnchorus.plan import Snapshot
 from dawnchorus.run import Exit
-from dawnchorus.stages.decode import DecodeSettings
+from dawnchorus.stages.decoded import DecodeSettings
 from dawnchorus.stages.transcribe import TranscribeSettings
 from kit import SAMPLE, archive, chunk_rows, hashes, speech, transcripts
 from runner import Runner

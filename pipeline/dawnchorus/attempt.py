@@ -1,0 +1,131 @@
+"""One attempt: an immutable plan of what is pending, and graph 1 over it, watched while it runs.
+
+Knows how to run the graph once; what to do about its end is `run`'s.
+"""
+
+from __future__ import annotations
+
+import _thread
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from dawnchorus import cluster, graph, ledger, plan, publishing, storage
+from dawnchorus.cluster import Progress, Resources
+from dawnchorus.errors import RunPaused
+from dawnchorus.prepare import Prepared, Survey
+from dawnchorus.records import Seconds
+from dawnchorus.sink import ChunkSink
+from dawnchorus.stages.decoded import DecodeSettings
+from dawnchorus.stages.transcribe import TranscribeSettings
+
+_UNITS_PER_DECODER = 4
+_SHORTEST_UNIT: Seconds = 30.0
+
+
+class Ui(Protocol):
+    """What a run shows a person while it goes on."""
+
+    def say(self, text: str) -> None:
+        """One line of news."""
+
+    def plan(self, prepared: Prepared, survey: Survey, use: Resources | None) -> None:
+        """What is about to be done, before anything is spent."""
+
+    def progress(self, survey: Survey, progress: Progress, elapsed: Seconds) -> None:
+        """Called about once a second while graph 1 runs."""
+
+
+class Attempt:
+    """One pass of graph 1 over what is pending: an immutable snapshot, then the graph."""
+
+    def __init__(self, prepared: Prepared, work: Survey, epoch: int, use: Resources) -> None:
+        self.prepared, self.work, self.epoch, self.use = prepared, work, epoch, use
+        config = prepared.config
+        share = float(work.pending_seconds.sum()) / (use.decoders * _UNITS_PER_DECODER)
+        unit_seconds = min(config.plan.unit_seconds, max(share, _SHORTEST_UNIT))
+        self.unit_of = plan.assign_units(work.pending, work.pending_seconds, unit_seconds, work.alone)
+        rows = plan.unit_rows(work.pending, self.unit_of, work.tries, work.committed)
+        url = storage.join(prepared.run_url, "attempts", f"{epoch:08d}", "plan")
+        self.units = plan.write_snapshot(rows, "unit", url)
+        self.stalled: RunPaused | None = None
+
+    def transcribe(self, ui: Ui) -> None:
+        """Run graph 1 to its end; publishes now and then in long runs."""
+        prepared, config = self.prepared, self.prepared.config
+        window_bytes = int(self.use.window_rows * prepared.max_chunk_seconds * prepared.sampling_rate * 2)
+        cluster.tune(window_bytes // 2)
+        decode = DecodeSettings(
+            config.audio,
+            config.vad,
+            config.chunking,
+            prepared.sampling_rate,
+            prepared.max_chunk_seconds,
+            self.epoch,
+            config.resume.pause_after,
+        )
+        tally = cluster.start_tally()
+        facts = prepared.facts
+        with tempfile.TemporaryDirectory(prefix=f"dawnchorus-{facts.run_id}-") as scratch:
+            notes = str(Path(scratch) / "notes")
+            transcribe = TranscribeSettings(config.engine, facts.run_id, facts.fingerprint, notes)
+            sink = ChunkSink(prepared.output, self.epoch, facts.fingerprint, prepared.metadata(), tally)
+            with self._watched(tally, ui):
+                windows = graph.windows(self.units, decode, transcribe, self.use)
+                windows.write_datasink(sink, ray_remote_args={"num_cpus": 0.1})
+
+    @contextmanager
+    def _watched(self, tally: Any, ui: Ui) -> Iterator[None]:
+        """While the graph runs: progress once a second, publishing every `publish.every_seconds`."""
+        over = Event()
+        threads = [Thread(target=self._show, args=(tally, ui, over), daemon=True, name="progress")]
+        if self.prepared.config.publish.every_seconds:
+            threads.append(Thread(target=self._publish_often, args=(over,), daemon=True, name="publish"))
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+
+    def _show(self, tally: Any, ui: Ui, over: Event) -> None:
+        began = time.monotonic()
+        while not over.wait(1.0):
+            progress = ray.get(tally.read.remote())
+            ui.progress(self.work, progress, time.monotonic() - began)
+            self._watch(time.time() - progress.last_commit)
+        ui.progress(self.work, ray.get(tally.read.remote()), time.monotonic() - began)
+
+    def _watch(self, silent: Seconds) -> None:
+        """Interrupt the graph when nothing was committed for `resume.stall_seconds`."""
+        limit = self.prepared.config.resume.stall_seconds
+        if limit and silent > limit and self.stalled is None:
+            self.stalled = RunPaused(f"nothing was committed for {silent:.0f} s (resume.stall_seconds)")
+            _thread.interrupt_main()
+
+    def _publish_often(self, over: Event) -> None:
+        while not over.wait(self.prepared.config.publish.every_seconds):
+            publishing.publish(publishing.job(self.prepared), self.epoch)
+
+    def in_flight(self) -> pa.Array:
+        """Recordings that may have been in work when the graph stopped: those of units up to a few
+        beyond the last one of which anything is committed."""
+        chunks = ledger.read_chunks(self.prepared.output, self.prepared.facts.fingerprint)
+        last = -1
+        if chunks is not None:
+            begun = pc.is_in(self.work.pending["recording_id"], value_set=pc.unique(chunks["recording_id"]))
+            units = self.unit_of[begun.to_numpy(zero_copy_only=False)]
+            last = int(units.max()) if len(units) else -1
+        near = self.unit_of <= last + 2 * self.use.decoders + 2
+        return self.work.pending.filter(pa.array(np.asarray(near)))["recording_id"].combine_chunks()

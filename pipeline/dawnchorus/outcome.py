@@ -1,0 +1,93 @@
+"""How a run ends: exit code, one sentence, and the closing table. Words only; decides nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from dawnchorus import storage
+from dawnchorus.errors import RunPaused
+from dawnchorus.reconcile import Reconciliation
+
+
+class Exit(IntEnum):
+    """Exit codes of the command."""
+
+    OK = 0
+    """Every recording is accounted for; some may be listed as failed."""
+    ERROR = 1
+    """A bug or an unforeseen fault."""
+    USAGE = 2
+    """The configuration, the manifest, the engine or the storage: nothing was started."""
+    INCOMPLETE = 3
+    """Paused, or some failures are passing ones: run the same command again."""
+    UNRECONCILED = 4
+    """The tables do not add up; the report lists where."""
+    OWNED = 5
+    """Another run owns the output, or took it over."""
+    INTERRUPTED = 130
+    """Ctrl-C or SIGTERM; what was complete is published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: exit code, one sentence, and where to look."""
+
+    exit: Exit
+    run_id: str
+    message: str
+    reconciliation: Reconciliation
+    report: dict[str, Any]
+    output: str
+    report_url: str
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The closing table, as label and value."""
+        found, made = self.reconciliation, self.report
+        partial = f" ({found.num_partial:,} in part)" if found.num_partial else ""
+        counts = f"{found.num_ok:,} ok{partial}, {found.num_empty:,} empty, {found.num_failed:,} failed"
+        spent, wer = made["time"], made["wer"]
+        rows = [("recordings", f"{found.num_recordings:,}: {counts}")]
+        rows += [
+            (f"  {k['kind']}", f"{k['num']:,}: {k['examples'][0]['message']}")
+            for k in made["failures"]["kinds"]
+        ]
+        if spent["rtfx"]:
+            rows.append(
+                ("rtfx", f"{spent['rtfx']:.1f} audio seconds per second, reading and decoding included")
+            )
+        if wer["wer"] is not None:
+            words = f"{wer['num_words']:,} words of {wer['num_recordings']:,} recordings with a reference"
+            rows.append(("WER", f"{wer['wer']:.1%} over {words}"))
+        elif wer["note"]:
+            rows.append(("WER", wer["note"]))
+        rows.append(("transcripts", storage.shown(storage.join(self.output, "transcripts"))))
+        rows.append(("report", storage.shown(self.report_url)))
+        return rows
+
+
+def exit_code(ending: BaseException | None, found: Reconciliation) -> Exit:
+    """The exit code of a run that `ending` stopped (None: nothing was left) and reconcile found so."""
+    if isinstance(ending, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    if found.num_problems:
+        return Exit.UNRECONCILED
+    if ending is not None or found.num_missing or found.num_transient:
+        return Exit.INCOMPLETE
+    return Exit.OK
+
+
+def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> str:
+    """One sentence on how the run ended, with what to do next."""
+    done = found.num_recordings - found.num_missing
+    if code is Exit.OK:
+        return f"All {found.num_recordings:,} recordings are accounted for."
+    if code is Exit.UNRECONCILED:
+        return f"{found.num_problems} things do not add up, first: {found.problems[0]}."
+    if code is Exit.INTERRUPTED:
+        return f"Stopped. {done:,} of {found.num_recordings:,} are published; run the same command to go on."
+    if isinstance(ending, RunPaused):
+        return f"Paused: {ending}. Nothing was lost; mend it and run the same command."
+    left = found.num_transient + found.num_missing
+    return f"{left:,} recordings failed for reasons that may pass; run the same command to try them again."

@@ -1,0 +1,102 @@
+"""Long recordings: bounded memory in the decode worker, and an early first commit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from kit import Command, kill, parts, speech, wait_for
+
+DECODE = """
+import json, sys, threading, time
+import psutil
+import pyarrow as pa
+from dawnchorus import ids, plan, storage
+from dawnchorus.config import AudioConfig, ChunkingConfig, VadConfig
+from dawnchorus.schema import RECORDINGS
+from dawnchorus.stages.decode import Decode
+from dawnchorus.stages.decoded import DecodeSettings
+
+audio, folder = sys.argv[1:]
+row = dict.fromkeys(RECORDINGS.names) | {"recording_id": "r", "audio_filepath": audio, "metadata": "{}"}
+work = pa.Table.from_pylist([row], schema=RECORDINGS)
+import numpy as np
+units = plan.write_snapshot(plan.unit_rows(work, np.zeros(1, np.int32), {}, {}), "unit", folder)
+peak = {"worker": 0, "child": 0}
+def watch():
+    me = psutil.Process()
+    while True:
+        peak["worker"] = max(peak["worker"], me.memory_full_info().uss)
+        for c in me.children():
+            try:
+                peak["child"] = max(peak["child"], c.memory_full_info().uss)
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.5)
+threading.Thread(target=watch, daemon=True).start()
+settings = DecodeSettings(AudioConfig(), VadConfig(), ChunkingConfig(), 16000, 30.0, 1, 20)
+chunks = longest = 0
+began = time.time()
+for table in Decode(units, settings)(pa.table({"id": [0]})):
+    for r in table.drop_columns(["waveform"]).to_pylist():
+        if r["kind"] == "chunk":
+            chunks += 1
+            longest = max(longest, r["input_end"] - r["input_start"])
+        else:
+            end = r
+print(json.dumps({"worker_mb": peak["worker"] / 2**20, "child_mb": peak["child"] / 2**20, "chunks": chunks,
+    "longest": longest, "seconds": time.time() - began, "decoded": end["channels"][0]["decoded_samples"],
+    "counted": end["num_chunks"], "status": end["status"], "flags": end["flags"]}))
+"""
+
+
+def repeated(path: Path, piece: Path, seconds: float) -> Path:
+    """A FLAC that repeats a piece of speech for `seconds`, written in pieces."""
+    samples, rate = soundfile.read(piece, dtype="int16")
+    with soundfile.SoundFile(path, "w", rate, 1, "PCM_16") as f:
+        written = 0
+        while written < seconds * rate:
+            f.write(samples)
+            written += len(samples)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_ten_hours_stay_under_400_mb(tmp_path: Path) -> None:
+    piece = speech(tmp_path / "piece.flac", 600.0, seed=41)
+    audio = repeated(tmp_path / "ten_hours.flac", piece, 36_000.0)
+    command = [sys.executable, "-c", DECODE, str(audio), str(tmp_path / "plan")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=1400).stdout
+    found = json.loads(said.splitlines()[-1])
+    print(found)
+    assert found["worker_mb"] < 400
+    assert found["child_mb"] < 400
+    assert found["decoded"] == 36_000 * 16_000
+    assert found["chunks"] == found["counted"] > 5_000
+    assert found["longest"] <= 30.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_an_hour_commits_its_first_window_within_a_minute(tmp_path: Path) -> None:
+    piece = speech(tmp_path / "piece.flac", 600.0, seed=42)
+    audio = repeated(tmp_path / "hour.flac", piece, 3_600.0)
+    assert np.isclose(soundfile.info(audio).duration, 3_600.0)
+    mine = Command(str(audio), tmp_path / "out", {"workers.window_rows": None}, engine="whisper")
+    began = time.monotonic()
+    process = mine.start()
+    try:
+        assert wait_for(lambda: bool(parts(mine.output)), process, 120.0)
+    finally:
+        took = time.monotonic() - began
+        kill(process)
+    print(f"first commit after {took:.1f} s")
+    assert took < 60.0
