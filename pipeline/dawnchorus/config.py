@@ -113,8 +113,7 @@ class VadConfig(_Section):
     enabled: bool = _key(True, "Cut at pauses found by the VAD; off: fixed windows with overlap.", text=True)
     threshold: float = _key(
         0.15,
-        "Speech probability above which a frame is speech. Low, because the VAD doubts telephone speech; "
-        "noise stays below.",
+        "Probability above which a frame is speech; telephone speech needs it low.",
         text=True,
         gt=0,
         lt=1,
@@ -123,9 +122,9 @@ class VadConfig(_Section):
         0.1, "Shorter bursts of speech are not speech.", text=True, unit="s", ge=0
     )
     min_pause_seconds: Seconds = _key(
-        0.3, "Shorter gaps do not end a speech region.", text=True, unit="s", ge=0
+        0.5, "Shorter gaps do not end a speech region.", text=True, unit="s", ge=0
     )
-    pad_seconds: Seconds = _key(0.2, "Kept on both sides of a speech region.", text=True, unit="s", ge=0)
+    pad_seconds: Seconds = _key(0.4, "Kept on both sides of a speech region.", text=True, unit="s", ge=0)
 
 
 class ChunkingConfig(_Section):
@@ -138,11 +137,7 @@ class ChunkingConfig(_Section):
         2.0, "Neighbouring speech regions are merged over pauses up to this long.", text=True, unit="s", ge=0
     )
     merge_seconds: Seconds = _key(
-        15.0,
-        "Regions are merged only while the chunk stays within this; 0: never.",
-        text=True,
-        unit="s",
-        ge=0,
+        15.0, "Merge only while the chunk stays within this; 0: never.", text=True, unit="s", ge=0
     )
     overlap_seconds: Seconds = _key(
         2.0,
