@@ -112,11 +112,7 @@ class VadConfig(_Section):
 
     enabled: bool = _key(True, "Cut at pauses found by the VAD; off: fixed windows with overlap.", text=True)
     threshold: float = _key(
-        0.15,
-        "Probability above which a frame is speech; telephone speech needs it low.",
-        text=True,
-        gt=0,
-        lt=1,
+        0.15, "Probability from which a frame is speech; low, for telephone speech.", text=True, gt=0, lt=1
     )
     min_speech_seconds: Seconds = _key(
         0.1, "Shorter bursts of speech are not speech.", text=True, unit="s", ge=0
