@@ -64,7 +64,7 @@ def load(folder: Path) -> list[File]:
     else:
         lines = (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [json.loads(line) for line in lines if line.strip()]
-        texts = {r["audio_filepath"]: r["text"] for r in rows if r.get("text")}
+        texts = {r["audio_filepath"]: r["text"] for r in rows if r.get("text") and "offset" not in r}
     files = []
     with Decoder(AudioConfig()) as decoder:
         for name, text in texts.items():
@@ -197,11 +197,11 @@ def sweep() -> Iterator[tuple[str, VadConfig, ChunkingConfig, EngineConfig]]:
             but(merge_gap_seconds=gap, merge_seconds=longest),
             engine,
         )
-    for threshold in (0.5, 0.1):
+    for threshold in (0.5, 0.3, 0.1):
         yield f"threshold {threshold}", pause(threshold=threshold), chunking, engine
-    for pad in (0.1, 0.4):
+    for pad in (0.1, 0.2):
         yield f"padding {pad} s", pause(pad_seconds=pad), chunking, engine
-    for gap in (0.2, 0.5):
+    for gap in (0.2, 0.3, 0.8):
         yield f"pauses from {gap} s", pause(min_pause_seconds=gap), chunking, engine
     yield "no redo by log-probability", vad, chunking, EngineConfig(threads=1, redo_logprob=-100)
     yield "VAD off (fixed windows)", VadConfig(enabled=False), chunking, engine

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +10,18 @@ import pytest
 from contract import EngineContract
 from numpy.typing import NDArray
 
-from dawnchorus.chunking import ChunkStream, chunk_params
-from dawnchorus.config import ChunkingConfig, EngineConfig, VadConfig
+from dawnchorus.audio import Decoder
+from dawnchorus.chunking import ChunkStream, chunk_params, owned
+from dawnchorus.config import AudioConfig, ChunkingConfig, EngineConfig, VadConfig
 from dawnchorus.engines.whisper import WhisperEngine
 from dawnchorus.engines.whisper_weights import EMBEDDED_SHA256, model_path, weights_sha256
 from dawnchorus.errors import EngineUnavailable
+from dawnchorus.records import Segment
+from dawnchorus.scoring import score
 from dawnchorus.vad import SpeechDetector
 
 RATE = 16_000
+SAMPLE = Path(__file__).parents[1] / "data" / "sample"
 
 
 class TestWhisper(EngineContract):
@@ -101,3 +107,58 @@ def test_no_words_are_invented_where_nobody_speaks(engine: WhisperEngine, name: 
     stream = ChunkStream(params, None, SpeechDetector())
     waveforms = [w.astype(np.float32) / 32768 for _, w in stream.push(samples) + stream.finish()]
     assert [h.text for h in engine.transcribe(waveforms)] == [""] * len(waveforms)
+
+
+@pytest.fixture(scope="module")
+def spoken() -> tuple[NDArray[np.int16], str]:
+    """A minute of the sample archive's synthetic speech and what it says."""
+    rows = [json.loads(x) for x in (SAMPLE / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+    [row] = [r for r in rows if "two-lamps.flac" in r["audio_filepath"]]
+    with Decoder(AudioConfig()) as decoder:
+        blocks = [b.samples[0] for b in decoder.open(str(SAMPLE / row["audio_filepath"]), RATE)]
+    return np.concatenate(blocks), row["text"]
+
+
+def hear(
+    engine: WhisperEngine, samples: NDArray[np.int16], vad: VadConfig, **chunking: float
+) -> list[Segment]:
+    """Segments of a recording, times from its start, as the pipeline makes them."""
+    params = chunk_params(vad, ChunkingConfig(**chunking), RATE, engine.max_chunk_seconds)  # type: ignore[arg-type]
+    stream = ChunkStream(params, None, SpeechDetector())
+    segments = []
+    for chunk, part in stream.push(samples) + stream.finish():
+        [heard] = engine.transcribe([part.astype(np.float32) / np.float32(32768)])
+        start, end = ((x - chunk.input_start) / RATE for x in (chunk.start, chunk.end))
+        segments += owned(heard.segments, start, end)
+    return segments
+
+
+def test_speech_is_heard_with_its_words(engine: WhisperEngine, spoken: tuple[NDArray[np.int16], str]) -> None:
+    samples, text = spoken
+    segments = hear(engine, samples, VadConfig())
+    wer = score(text, " ".join(s.text for s in segments)).wer
+    assert wer is not None
+    assert wer < 0.1
+    for segment in segments:
+        assert "".join(w.word for w in segment.words).split() == segment.text.split()
+        assert all(a.end <= b.start + 1e-6 for a, b in pairwise(segment.words))
+        assert all(w.prob is not None and 0 <= w.prob <= 1 for w in segment.words)
+
+
+def test_windows_with_seams_say_every_word_once(
+    engine: WhisperEngine, spoken: tuple[NDArray[np.int16], str]
+) -> None:
+    samples, text = spoken
+    segments = hear(engine, samples, VadConfig(enabled=False), max_seconds=10.0)
+    found = score(text, " ".join(s.text for s in segments))
+    assert found.wer is not None
+    assert found.wer < 0.1
+    assert found.insertions <= 5
+
+
+def test_real_speech_does_not_depend_on_its_batch(
+    engine: WhisperEngine, spoken: tuple[NDArray[np.int16], str]
+) -> None:
+    waveform = spoken[0][: 24 * RATE].astype(np.float32) / np.float32(32768)
+    pieces = np.array_split(waveform, 5)
+    assert engine.transcribe(pieces) == [h for p in pieces for h in engine.transcribe([p])]
