@@ -82,7 +82,12 @@ class Command:
     def arguments(self) -> list[str]:
         """The command line."""
         words = ["run", "--input", self.input, "--output", str(self.output), "--engine", self.engine]
-        settings = {"workers.window_rows": 8, "resume.backoff_seconds": 0.1, **self.settings}
+        settings = {
+            "workers.window_rows": 8,
+            "workers.engines": 1,
+            "resume.backoff_seconds": 0.1,
+            **self.settings,
+        }
         if self.engine == "fake":
             given = settings.pop("engine.options", {})
             settings["engine.options"] = {"log": str(self.log), "script": str(self.script), **given}

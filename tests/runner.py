@@ -11,7 +11,7 @@ from dawnchorus.cluster import Progress, Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.run import Outcome, run
 
-BASE = {"engine.name": "fake", "workers.window_rows": 8, "resume.backoff_seconds": 0.0}
+BASE = {"engine.name": "fake", "workers.window_rows": 8, "workers.engines": 1, "resume.backoff_seconds": 0.0}
 
 
 class Silent:

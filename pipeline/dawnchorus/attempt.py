@@ -21,6 +21,7 @@ import ray
 
 from dawnchorus import cluster, graph, ledger, plan, publishing, storage
 from dawnchorus.cluster import Progress, Resources
+from dawnchorus.config import EngineConfig
 from dawnchorus.errors import RunPaused
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.records import Seconds
@@ -77,11 +78,17 @@ class Attempt:
         facts = prepared.facts
         with tempfile.TemporaryDirectory(prefix=f"dawnchorus-{facts.run_id}-") as scratch:
             notes = str(Path(scratch) / "notes")
-            transcribe = TranscribeSettings(config.engine, facts.run_id, facts.fingerprint, notes)
+            transcribe = TranscribeSettings(self._engine(), facts.run_id, facts.fingerprint, notes)
             sink = ChunkSink(prepared.output, self.epoch, facts.fingerprint, prepared.metadata(), tally)
             with self._watched(tally, ui):
                 windows = graph.windows(self.units, decode, transcribe, self.use)
-                windows.write_datasink(sink, ray_remote_args={"num_cpus": 0.1})
+                windows.write_datasink(sink, ray_remote_args={"num_cpus": cluster.WRITE_CPUS})
+
+    def _engine(self) -> EngineConfig:
+        """The engine's configuration with as many threads as a replica has CPUs, unless it says."""
+        engine = self.prepared.config.engine
+        threads = engine.threads or max(1, int(self.use.cpus_per_engine))
+        return engine.model_copy(update={"threads": threads})
 
     @contextmanager
     def _watched(self, tally: Any, ui: Ui) -> Iterator[None]:

@@ -6,6 +6,7 @@ The settings here are those that measurement showed to matter. Knows nothing of 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -26,6 +27,10 @@ from dawnchorus.records import Seconds
 _MIB = 1024 * 1024
 CPU_WINDOW_ROWS = 16
 GPU_WINDOW_ROWS = 384
+WRITE_CPUS = 0.1
+_DECODE_SHARE = 0.5
+_ENGINE_SHARE = 0.7
+"""Of the slots without GPUs: decoding and VAD run at 240 x real time, tiny.en at 23 x."""
 _WORKER_ENV = {"OMP_NUM_THREADS": "1"}
 
 
@@ -37,6 +42,7 @@ class Resources:
     cpus_per_engine: float
     gpus_per_engine: float
     decoders: int
+    cpus_per_decoder: float
     window_rows: int
     decode_memory_bytes: int
 
@@ -84,8 +90,8 @@ def _stderr_held_back() -> Iterator[None]:
 
 
 def _local_cpus() -> int:
-    """Slots of a local cluster: the engine's replica and one decode task must both fit."""
-    return max(2, len(os.sched_getaffinity(0)))
+    """Slots of a local cluster: one per core for engines, and those that decoding needs beside them."""
+    return max(3, math.ceil(len(os.sched_getaffinity(0)) / _ENGINE_SHARE))
 
 
 def tune(block_bytes: int) -> None:
@@ -112,15 +118,27 @@ def resources(config: RunConfig) -> Resources:
     gpus, cpus = cluster.get("GPU", 0.0), cluster.get("CPU", 1.0)
     workers = config.workers
     gpus_each = workers.gpus_per_engine if workers.gpus_per_engine is not None else (1.0 if gpus else 0.0)
-    engines = workers.engines or (max(1, int(gpus / gpus_each)) if gpus_each else 1)
-    cpus_each = workers.cpus_per_engine
-    if cpus_each is None:
-        # Without a GPU the replica runs as many threads as there are cores and decoding fills the gaps.
-        cpus_each = 1.0 if gpus_each else max(1.0, (cpus - 1) // engines)
-    decoders = workers.decoders or max(1, int(cpus - engines * cpus_each))
+    if gpus_each:
+        engines, cpus_each = workers.engines or max(1, int(gpus / gpus_each)), workers.cpus_per_engine or 1.0
+    else:
+        engines, cpus_each = _cpu_engines(cpus, workers.engines, workers.cpus_per_engine)
+    decode_each = 1.0 if gpus_each else _DECODE_SHARE
+    room = cpus - engines * cpus_each - WRITE_CPUS
+    decoders = workers.decoders or max(1, int(room / decode_each))
     rows = workers.window_rows or (GPU_WINDOW_ROWS if gpus_each else CPU_WINDOW_ROWS)
     memory = config.audio.max_memory_bytes // 2
-    return Resources(engines, cpus_each, gpus_each, decoders, rows, memory)
+    return Resources(engines, cpus_each, gpus_each, decoders, decode_each, rows, memory)
+
+
+def _cpu_engines(cpus: float, engines: int | None, cpus_each: float | None) -> tuple[int, float]:
+    """Replicas without a GPU, and the CPU slots of each: by default single-threaded ones in most slots,
+    which a small model uses better than threads (tiny.en, 12 minutes on a shared core pair: rtfx 23
+    with one thread, 16 with two). Whole slots: Ray waits for ever for 1.4 CPUs, and its budget for
+    decoding falls below one task when the replicas leave less than a slot."""
+    for_engines = max(1.0, cpus * _ENGINE_SHARE)
+    if engines is None:
+        engines = max(1, int(for_engines / max(1.0, cpus_each or 1.0)))
+    return engines, cpus_each if cpus_each is not None else max(1.0, float(int(for_engines / engines)))
 
 
 @dataclass(slots=True)

@@ -64,7 +64,7 @@ class EngineConfig(_Section):
         240.0, "Padded audio seconds in one model call; halved on out-of-memory.", text=False, unit="s", gt=0
     )
     threads: int = _key(
-        0, "CPU threads of one replica; 0: as many as the CPUs it was given.", text=False, ge=0
+        0, "CPU threads of one replica; 0: as many as its CPU slots, at least one.", text=False, ge=0
     )
     redo_logprob: float | None = _key(
         None,
@@ -151,13 +151,13 @@ class WorkersConfig(_Section):
         None, "Ray cluster to join; None: RAY_ADDRESS, else one is started on this machine.", text=False
     )
     engines: int | None = _key(
-        None, "Engine replicas; None: one per GPU, or one without GPUs.", text=False, ge=1
+        None, "Engine replicas; None: one per GPU, or one per CPU core without GPUs.", text=False, ge=1
     )
     gpus_per_engine: float | None = _key(
         None, "GPUs of one replica; None: 1 where the cluster has GPUs, else 0.", text=False, ge=0
     )
     cpus_per_engine: float | None = _key(
-        None, "CPUs of one replica; None: 1 beside a GPU, else half of the machine's.", text=False, ge=0
+        None, "CPU slots of one replica; None: 1 beside a GPU, else an even share.", text=False, ge=0
     )
     decoders: int | None = _key(
         None, "Most decode tasks at once; None: as many as CPUs allow.", text=False, ge=1

@@ -43,7 +43,7 @@ def _cpu(use: Resources) -> dict[str, Any]:
         "batch_size": 1,
         "batch_format": "pyarrow",
         "zero_copy_batch": True,
-        "num_cpus": 1,
+        "num_cpus": use.cpus_per_decoder,
         "memory": use.decode_memory_bytes,
         "concurrency": use.decoders,
         "max_retries": 2,

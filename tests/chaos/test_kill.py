@@ -11,11 +11,11 @@ import pytest
 from kit import Command, archive, chunk_rows, comparable, hashes, kill, parts, wait_for
 
 MOMENTS = ("decode", "engine", "sink", "between", "publish")
-LENGTHS = (61.0, 8.0, 12.0, 5.0, 34.0, 7.0, 9.0, 21.0, 6.0, 11.0)
+LENGTHS = (48.0, 8.0, 12.0, 5.0, 27.0, 7.0, 9.0, 15.0, 6.0, 11.0)
 SETTINGS = {
     "publish.recordings_per_file": 2,
     "plan.unit_seconds": 30.0,
-    "engine.options": {"seconds_per_audio_second": 0.05},
+    "engine.options": {"seconds_per_audio_second": 0.03},
 }
 
 

@@ -173,7 +173,7 @@ def test_decode_does_not_fuse_into_the_engine(
 ) -> None:
     decode = DecodeSettings(AudioConfig(), VadConfig(), ChunkingConfig(), 16_000, 30.0, 1, 20)
     engine = TranscribeSettings(EngineConfig(name="fake"), "run", "print", "notes")
-    use = Resources(1, 1.0, gpus, 1, 8, 1 << 20)
+    use = Resources(1, 1.0, gpus, 1, 1.0, 8, 1 << 20)
     graph.windows(Snapshot("nowhere", 7), decode, engine, use).explain()
     physical = capsys.readouterr().out.rpartition("Physical Plan (Optimized)")[2]
     assert "ActorPoolMapOperator[MapBatches(Transcriber)]" in physical
