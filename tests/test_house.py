@@ -187,7 +187,7 @@ def test_readme_names_the_commands_and_exit_codes_there_are() -> None:
     assert set(re.findall(r"dawnchorus (\w+)[` ]", readme)) == commands
     options = set(re.findall(r"--[a-z-]+", surfaces.cli_help()))
     assert set(re.findall(r"(--[a-z][a-z-]+)", readme)) <= options
-    tree = ast.parse((PACKAGE / "run.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "outcome.py").read_text(encoding="utf-8"))
     [codes] = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Exit"]
     values = {
         n.value.value for n in codes.body if isinstance(n, ast.Assign) and isinstance(n.value, ast.Constant)
