@@ -6,6 +6,7 @@ imported only by the commands that need them, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from dawnchorus import __version__, config
 from dawnchorus.config import RunConfig
-from dawnchorus.errors import DataError, DawnChorusError, Fenced, OutputOwned, UserError
+from dawnchorus.errors import ConfigError, DataError, DawnChorusError, Fenced, OutputOwned, UserError
 
 EXIT_CODES = (
     "Exit codes: 0 every recording is accounted for (failures are listed rows); 1 a fault in the program; "
@@ -81,6 +82,14 @@ EngineName = Annotated[str | None, typer.Option("--engine", help="Engine: whispe
 Model = Annotated[str | None, typer.Option("--model", help="Model name or path for the engine.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Pilot: only the first N recordings.")]
 Sample = Annotated[str | None, typer.Option("--sample", help="Pilot: a share of the recordings, such as 1%.")]
+RetryFailed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--retry-failed", metavar="KIND", help="Try final failures again: a kind, or `all`. Repeatable."
+    ),
+]
+Redo = Annotated[bool, typer.Option("--redo", help="Transcribe again what other settings made.")]
+KeepOld = Annotated[bool, typer.Option("--keep-old", help="Keep what other settings made.")]
 OutputArgument = Annotated[str, typer.Argument(metavar="OUTPUT", help="Output folder or URL of a run.")]
 
 
@@ -88,10 +97,16 @@ def _read_config(arguments: list[str] | None, **options: Any) -> RunConfig:
     """The configuration from a YAML, dotted overrides and the shortcut options.
 
     Raises:
-        ConfigError: see `config.build`.
+        ConfigError: see `config.build`; or the first argument is no YAML, or two options exclude each other.
     """
     words = list(arguments or [])
     path = words.pop(0) if words and "=" not in words[0] else None
+    if path is not None and not path.lower().endswith((".yaml", ".yml")):
+        raise ConfigError(f"{path!r} is no YAML file.", f"To transcribe it: --input {path} --output ...")
+    if options.get("redo") and options.get("keep_old"):
+        raise ConfigError("--redo and --keep-old exclude each other.", "Say one of them.")
+    policy = "redo" if options.get("redo") else "keep-old" if options.get("keep_old") else None
+    kinds = options.get("retry_failed")
     dotted = {
         "input": options.get("input"),
         "output": options.get("output"),
@@ -99,13 +114,11 @@ def _read_config(arguments: list[str] | None, **options: Any) -> RunConfig:
         "engine.model": options.get("model"),
         "limit": options.get("limit"),
         "sample": options.get("sample"),
-        "resume.other_fingerprint": options.get("other_fingerprint"),
-        "resume.retry_failed": options.get("retry_failed"),
+        "resume.other_fingerprint": policy,
+        "resume.retry_failed": None if kinds is None else [k for k in kinds if k != "all"],
     }
     given = {k: v for k, v in dotted.items() if v is not None}
-    if path is not None:
-        return config.load(path, words, given)
-    return config.build({}, words, given)
+    return config.build({}, words, given) if path is None else config.load(path, words, given)
 
 
 @app.command("run")
@@ -117,14 +130,9 @@ def run_command(
     model: Model = None,
     limit: Limit = None,
     sample: Sample = None,
-    retry_failed: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--retry-failed", metavar="KIND", help="Try final failures again: a kind, or `all`. Repeatable."
-        ),
-    ] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Transcribe again what other settings made.")] = False,
-    keep_old: Annotated[bool, typer.Option("--keep-old", help="Keep what other settings made.")] = False,
+    retry_failed: RetryFailed = None,
+    redo: Redo = False,
+    keep_old: KeepOld = False,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Stop another run that owns the output.")
     ] = False,
@@ -133,23 +141,12 @@ def run_command(
 
     Either a YAML (dawnchorus run config.yaml vad.threshold=0.4) or --input and --output.
     """
+    given = locals()
     from dawnchorus import run as running
     from dawnchorus.terminal import Terminal
 
     with _plainly():
-        kinds = None if retry_failed is None else [k for k in retry_failed if k != "all"]
-        policy = "redo" if redo else "keep-old" if keep_old else None
-        settings = _read_config(
-            arguments,
-            input=input,
-            output=output,
-            engine=engine,
-            model=model,
-            limit=limit,
-            sample=sample,
-            other_fingerprint=policy,
-            retry_failed=kinds,
-        )
+        settings = _read_config(**given)
         with Terminal(err) as ui:
             outcome = running.run(settings, ui, take_over)
             ui.close(outcome)
@@ -165,15 +162,17 @@ def plan(
     model: Model = None,
     limit: Limit = None,
     sample: Sample = None,
+    retry_failed: RetryFailed = None,
+    redo: Redo = False,
+    keep_old: KeepOld = False,
 ) -> None:
     """Show what a run would do and take; writes nothing, needs no Ray."""
+    given = locals()
     from dawnchorus.prepare import prepare, survey
     from dawnchorus.terminal import plan_table
 
     with _plainly():
-        settings = _read_config(
-            arguments, input=input, output=output, engine=engine, model=model, limit=limit, sample=sample
-        )
+        settings = _read_config(**given)
         prepared = prepare(settings)
         out.print(plan_table(prepared, survey(prepared)))
 
@@ -198,7 +197,10 @@ def assemble(
         fence.acquire(take_over)
         with fence:
             count = sum(publishing.publish(job, fence.epoch) for job in jobs)
-        out.print(f"{count:,} transcripts published in {storage.join(url, 'transcripts')}")
+        out.print(
+            f"{count:,} transcripts published in {storage.shown(storage.join(url, 'transcripts'))}",
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -229,7 +231,9 @@ def export(
     from dawnchorus import export as exporting
 
     with _plainly():
-        out.print(exporting.export(output, destination, format.value).sentence())
+        out.print(
+            exporting.export(output, destination, format.value).sentence(), markup=False, soft_wrap=True
+        )
 
 
 @app.command()
@@ -244,10 +248,15 @@ def doctor(arguments: ConfigArguments = None, input: Input = None, output: Outpu
         checks = examining.checks(settings)
         for check in checks:
             mark = ("✓", "green") if check.ok else ("✗", "bold red")
-            out.print(Text.assemble(mark, f" {check.name}: {check.detail}"))
+            out.print(Text.assemble(mark, f" {check.name}: {check.detail}"), soft_wrap=True)
             if not check.ok:
-                out.print(Text(f"    fix: {check.fix}", style="yellow"))
+                out.print(Text(f"    fix: {check.fix}", style="yellow"), soft_wrap=True)
         raise typer.Exit(0 if all(c.ok for c in checks) else 1)
+
+
+def _say_error(label: str, sentence: str) -> None:
+    """Not wrapped: paths and commands in it are there to be copied, and logs to be searched."""
+    err.print(Text.assemble((label, "bold red"), sentence), soft_wrap=True)
 
 
 @contextmanager
@@ -259,12 +268,12 @@ def _plainly() -> Iterator[None]:
         if _debug:
             raise
         code = 5 if isinstance(e, (OutputOwned, Fenced)) else 2
-        err.print(Text.assemble(("Error: ", "bold red"), str(e)))
+        _say_error("Error: ", str(e))
         raise typer.Exit(code) from e
     except DawnChorusError as e:
         if _debug:
             raise
-        err.print(Text.assemble(("Error: ", "bold red"), str(e)))
+        _say_error("Error: ", str(e))
         raise typer.Exit(1) from e
     except KeyboardInterrupt as e:
         err.print("Stopped. Run the same command to go on.")
@@ -279,8 +288,11 @@ def main() -> None:
         if _debug:
             raise
         where = Path(sys.argv[0]).name
-        err.print(Text.assemble(("Unforeseen error: ", "bold red"), f"{type(e).__name__}: {e}"))
-        err.print(f"Please report it with the output of: {where} --debug {' '.join(sys.argv[1:])}")
+        # Ray's own error repeats the worker's whole traceback; what was raised there is its cause.
+        cause = getattr(e, "cause", None) or e
+        _say_error("Unforeseen error: ", f"{type(cause).__name__}: {cause}".strip().splitlines()[0])
+        again = Text(f"Please report it with the output of: {where} --debug {shlex.join(sys.argv[1:])}")
+        err.print(again, soft_wrap=True)
         sys.exit(1)
 
 

@@ -137,9 +137,9 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
     if use is not None:
         gpu = f", {use.gpus_per_engine:g} GPU" if use.gpus_per_engine else ""
         risk = use.engines * use.window_rows * prepared.max_chunk_seconds
-        rows.append(
-            ("resources", f"{use.engines} engine x {use.cpus_per_engine:g} CPU{gpu}; {use.decoders} decoding")
-        )
+        risk = min(risk, float(survey.pending_seconds.sum()))
+        engines = f"{use.engines:,} engine{'s' if use.engines > 1 else ''}"
+        rows.append(("resources", f"{engines} x {use.cpus_per_engine:g} CPU{gpu}; {use.decoders} decoding"))
         rows.append(("at risk", f"at most {hours(risk)} of speech in a window: what a crash costs"))
     return rows
 
