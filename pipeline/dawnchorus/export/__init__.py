@@ -75,11 +75,24 @@ def export(output: str, destination: str, format: str) -> Exported:
         raise ConfigError(f"There is no export format {format!r}.", f"Choose one of: {', '.join(FORMATS)}.")
     require_transcripts(output)
     done = Exported(storage.absolute(destination), format)
+    _refuse_the_wrong_kind(destination, done)
     if format in formats.PER_LINE:
         _one_file(output, done)
     else:
         _many_files(output, done)
     return done
+
+
+def _refuse_the_wrong_kind(destination: str, done: Exported) -> None:
+    """A folder cannot become a file, nor a file a folder; in a bucket both may be there."""
+    if not storage.is_local(done.destination):
+        return
+    one_file = done.format in formats.PER_LINE
+    if one_file and storage.is_folder(done.destination):
+        fix = f"{done.format} is one file, for example {destination.rstrip('/')}/transcripts.jsonl"
+        raise UserError(f"{destination} is a folder.", f"{fix}.")
+    if not one_file and not storage.is_folder(done.destination) and storage.exists(done.destination):
+        raise UserError(f"{destination} is a file.", f"{done.format} needs a folder.")
 
 
 def require_transcripts(output: str) -> None:
