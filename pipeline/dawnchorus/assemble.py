@@ -85,9 +85,10 @@ def _coverage(end: Row, accounts: Sequence[Account]) -> dict[str, float]:
 
 
 def _base(recording: Row, facts: RunFacts) -> dict[str, Any]:
+    path = recording["audio_filepath"]
     return {
         "recording_id": recording["recording_id"],
-        "audio_filepath": storage.redact(recording["audio_filepath"]),
+        "audio_filepath": path and storage.redact(path),
         "offset": recording["offset"],
         "duration": recording["duration"],
         "claimed_duration": recording["claimed_duration"],

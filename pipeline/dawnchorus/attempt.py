@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Protocol
@@ -50,7 +51,7 @@ class Attempt:
     """One pass of graph 1 over what is pending: an immutable snapshot, then the graph."""
 
     def __init__(self, prepared: Prepared, work: Survey, epoch: int, use: Resources) -> None:
-        self.prepared, self.work, self.epoch, self.use = prepared, work, epoch, use
+        self.prepared, self.work, self.epoch = prepared, work, epoch
         config = prepared.config
         share = float(work.pending_seconds.sum()) / (use.decoders * _UNITS_PER_DECODER)
         unit_seconds = min(config.plan.unit_seconds, max(share, _SHORTEST_UNIT))
@@ -58,6 +59,7 @@ class Attempt:
         rows = plan.unit_rows(work.pending, self.unit_of, work.tries, work.committed)
         url = storage.join(prepared.run_url, "attempts", f"{epoch:08d}", "plan")
         self.units = plan.write_snapshot(rows, "unit", url)
+        self.use = replace(use, engines=min(use.engines, self.units.num_groups))
         self.stalled: RunPaused | None = None
 
     def transcribe(self, ui: Ui) -> None:

@@ -196,7 +196,7 @@ def assemble(
         fence = Fence(url, "assemble")
         fence.acquire(take_over)
         with fence:
-            count = sum(publishing.publish(job, fence.epoch) for job in jobs)
+            count = sum(publishing.publish(j, fence.epoch, replace=j is jobs[0]) for j in jobs)
         out.print(
             f"{count:,} transcripts published in {storage.shown(storage.join(url, 'transcripts'))}",
             soft_wrap=True,

@@ -22,6 +22,7 @@ import ray
 from ray.data import DataContext
 
 from dawnchorus.config import RunConfig
+from dawnchorus.errors import ConfigError
 from dawnchorus.records import Seconds
 
 _MIB = 1024 * 1024
@@ -122,12 +123,36 @@ def resources(config: RunConfig) -> Resources:
         engines, cpus_each = workers.engines or max(1, int(gpus / gpus_each)), workers.cpus_per_engine or 1.0
     else:
         engines, cpus_each = _cpu_engines(cpus, workers.engines, workers.cpus_per_engine)
+    _refuse_what_cannot_fit(engines, cpus_each, gpus_each, cpus, gpus)
     decode_each = 1.0 if gpus_each else _DECODE_SHARE
     room = cpus - engines * cpus_each - WRITE_CPUS
     decoders = workers.decoders or max(1, int(room / decode_each))
     rows = workers.window_rows or (GPU_WINDOW_ROWS if gpus_each else CPU_WINDOW_ROWS)
     memory = config.audio.max_memory_bytes // 2
     return Resources(engines, cpus_each, gpus_each, decoders, decode_each, rows, memory)
+
+
+def _refuse_what_cannot_fit(
+    engines: int, cpus_each: float, gpus_each: float, cpus: float, gpus: float
+) -> None:
+    """Ray waits without a word for slots that will never be there.
+
+    Raises:
+        ConfigError: the engines and one decode task do not fit the cluster.
+    """
+    for name, each, all_ in (
+        ("cpus_per_engine", cpus_each, cpus - 1.0),
+        ("gpus_per_engine", gpus_each, gpus),
+    ):
+        if each > 1 and each != int(each):
+            raise ConfigError(f"workers.{name} = {each} is not a whole number.", "Above 1, slots are whole.")
+        if engines * each > max(all_, 0.0):
+            spare = " beside the one for decoding" if name == "cpus_per_engine" else ""
+            raise ConfigError(
+                f"{engines} engines with workers.{name} = {each:g} need {engines * each:g} slots; "
+                f"the cluster has {max(all_, 0.0):g}{spare}.",
+                f"Lower workers.engines or workers.{name}.",
+            )
 
 
 def _cpu_engines(cpus: float, engines: int | None, cpus_each: float | None) -> tuple[int, float]:

@@ -130,7 +130,7 @@ class Settled:
     """Recordings whose graph-1 work has an outcome, one row each, as Arrow tables.
 
     `table`: recording_id, decode_id, status (of the end row), complete (all its chunks are committed),
-    transient (something in it deserves another try), attempts (most tries of anything transient).
+    transient (something in it deserves another try), attempts (most tries of anything that failed).
     """
 
     table: pa.Table
@@ -200,7 +200,7 @@ def _per_decode(rows: pa.Table) -> pa.Table:
     """Chunks found per (recording, decode), and what of them is transient."""
     failure = rows["failure"]
     transient = pc.fill_null(pc.struct_field(failure, "transient"), False)
-    tries = pc.if_else(transient, pc.fill_null(pc.struct_field(failure, "attempts"), 0), 0)
+    tries = pc.fill_null(pc.struct_field(failure, "attempts"), 0)
     slim = pa.table(
         {
             "recording_id": rows["recording_id"],

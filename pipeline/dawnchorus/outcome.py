@@ -82,7 +82,12 @@ def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> 
     """One sentence on how the run ended, with what to do next."""
     done = found.num_recordings - found.num_missing
     if code is Exit.OK:
-        return f"All {found.num_recordings:,} recordings are accounted for."
+        one = found.num_recordings == 1
+        return (
+            "The one recording is accounted for."
+            if one
+            else f"All {found.num_recordings:,} recordings are accounted for."
+        )
     if code is Exit.UNRECONCILED:
         return f"{found.num_problems} things do not add up, first: {found.problems[0]}."
     if code is Exit.INTERRUPTED:

@@ -180,7 +180,7 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
         committed=committed,
         num_recordings=len(prepared.manifest),
         num_done=pc.sum(pc.is_in(in_manifest, value_set=done)).as_py() or 0,
-        num_ready=pc.sum(pc.is_in(in_manifest, value_set=ready)).as_py() or 0,
+        num_ready=pc.sum(_only_in(in_manifest, ready, done)).as_py() or 0,
         num_bad=prepared.summary.num_bad,
         total_seconds=float(everything.sum()),
         estimated_share=float(plan.known_seconds(prepared.manifest).null_count / max(1, len(everything))),
@@ -188,6 +188,10 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
         measured_rtfx=measured_rtfx(prepared),
         alone=alone,
     )
+
+
+def _only_in(ids: pa.ChunkedArray, these: pa.Array, not_those: pa.Array) -> pa.ChunkedArray:
+    return pc.and_(pc.is_in(ids, value_set=these), pc.invert(pc.is_in(ids, value_set=not_those)))
 
 
 def measured_rtfx(prepared: Prepared) -> float | None:
@@ -228,7 +232,17 @@ def _differences(prepared: Prepared, other: str) -> str:
     for info in storage.list_files(storage.join(prepared.output, "_runs"), "run.json"):
         about = json.loads(storage.read_bytes(info.url))
         if about["fingerprint"] == other:
-            then, now = about["fingerprint_facts"], json.loads(json.dumps(dict(prepared.fingerprint_facts)))
+            then = _flat(about["fingerprint_facts"])
+            now = _flat(json.loads(json.dumps(dict(prepared.fingerprint_facts))))
             changed = sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
             return ": " + "; ".join(f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in changed)
     return ""
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= inner
+    return found

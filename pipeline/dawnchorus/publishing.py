@@ -47,11 +47,11 @@ def job(prepared: Prepared) -> Job:
 
 
 def jobs_of(output: str) -> Iterator[Job]:
-    """The publishing of every run that `output` holds, oldest first, from what the runs saved."""
+    """The publishing of every run that `output` holds, newest first, from what the runs saved."""
     found = []
     for info in storage.list_files(storage.join(output, "_runs"), "run.json"):
         found.append((json.loads(storage.read_bytes(info.url)), storage.parent(info.url)))
-    for about, url in sorted(found, key=lambda f: f[0]["saved_at"]):
+    for about, url in sorted(found, key=lambda f: -f[0]["saved_at"]):
         names = ("engine", "model", "model_revision", "run_id", "fingerprint")
         parts = [
             storage.read_table(f.url) for f in storage.list_files(storage.join(url, "manifest"), ".parquet")
@@ -61,10 +61,17 @@ def jobs_of(output: str) -> Iterator[Job]:
         yield Job(output, url, facts, about["metadata"], pa.concat_tables(parts), config)
 
 
-def due(settled: pa.Table, transcripts: pa.Table | None, manifest: pa.Table, fingerprint: str) -> pa.Array:
-    """Ids of the recordings whose row is missing or may be stale: settled, and either not in
-    `transcripts/` under this fingerprint, or of another decode, or with a failure that may have been
-    tried again. Unreadable manifest lines without a row are due as well."""
+def due(
+    settled: pa.Table,
+    transcripts: pa.Table | None,
+    manifest: pa.Table,
+    fingerprint: str,
+    replace: bool = True,
+) -> pa.Array:
+    """Ids of the recordings whose row is missing or stale: settled, and not in `transcripts/` under this
+    fingerprint with the same decode and number of tries. Unreadable manifest lines without a row are
+    due as well. Without `replace`, rows of other fingerprints are left as they are.
+    """
     ends = pc.or_(settled["complete"], pc.equal(settled["status"], "failed"))
     ready = settled.filter(ends)
     ready = ready.filter(pc.is_in(ready["recording_id"], value_set=manifest["recording_id"].combine_chunks()))
@@ -72,22 +79,29 @@ def due(settled: pa.Table, transcripts: pa.Table | None, manifest: pa.Table, fin
     if transcripts is None:
         return pa.concat_arrays([ready["recording_id"].combine_chunks(), bad])
     mine = transcripts.filter(pc.equal(transcripts["fingerprint"], fingerprint))
-    final = mine.filter(pc.is_null(mine["failure"]))
-    stale = pc.invert(pc.is_in(_decode_keys(ready), value_set=_decode_keys(final).combine_chunks()))
+    tries = pc.fill_null(pc.struct_field(mine["failure"], "attempts"), 0)
+    published = _keys(mine, tries).combine_chunks()
+    stale = pc.invert(pc.is_in(_keys(ready, ready["attempts"]), value_set=published))
     unlisted = pc.invert(pc.is_in(bad, value_set=mine["recording_id"].combine_chunks()))
-    return pa.concat_arrays([ready.filter(stale)["recording_id"].combine_chunks(), bad.filter(unlisted)])
+    ids = pa.concat_arrays([ready.filter(stale)["recording_id"].combine_chunks(), bad.filter(unlisted)])
+    if replace:
+        return ids
+    others = transcripts.filter(pc.not_equal(transcripts["fingerprint"], fingerprint))["recording_id"]
+    return ids.filter(pc.invert(pc.is_in(ids, value_set=others.combine_chunks())))
 
 
-def _decode_keys(table: pa.Table) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(table["recording_id"], pc.fill_null(table["decode_id"], ""), "/")
+def _keys(table: pa.Table, tries: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What makes two outcomes of a recording the same: its decode and how often it was tried."""
+    decode = pc.fill_null(table["decode_id"], "")
+    return pc.binary_join_element_wise(table["recording_id"], decode, tries.cast(pa.string()), "/")
 
 
-def stage(job: Job, epoch: int) -> tuple[plan.Snapshot, Publish] | None:
+def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Publish] | None:
     """Write the attempt's list of home files and return what publishes them; None when none is due."""
     transcripts = ledger.read_transcripts(job.output)
     chunks = ledger.read_chunks(job.output, job.facts.fingerprint)
     settled = ledger.settle(chunks).table
-    recordings = due(settled, transcripts, job.manifest, job.facts.fingerprint)
+    recordings = due(settled, transcripts, job.manifest, job.facts.fingerprint, replace)
     if not len(recordings):
         return None
     seconds = plan.estimated_seconds(job.manifest)
@@ -98,13 +112,14 @@ def stage(job: Job, epoch: int) -> tuple[plan.Snapshot, Publish] | None:
     return snapshot, Publish(snapshot, job.output, epoch, job.facts, job.metadata)
 
 
-def publish(job: Job, epoch: int) -> int:
+def publish(job: Job, epoch: int, replace: bool = True) -> int:
     """Publish what is due in this process, a few home files at a time; returns how many rows are new.
+    Without `replace`, rows that other settings made stay.
 
     Raises:
         Fenced: another run owns the output by now.
     """
-    staged = stage(job, epoch)
+    staged = stage(job, epoch, replace)
     if staged is None:
         return 0
     snapshot, act = staged

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import ray.data
 import soundfile
+from typer.testing import CliRunner
 
 from dawnchorus import graph
+from dawnchorus.cli import app
 from dawnchorus.cluster import Resources
 from dawnchorus.config import AudioConfig, ChunkingConfig, EngineConfig, VadConfig
 from dawnchorus.errors import FingerprintMismatch
@@ -42,6 +44,23 @@ def test_the_sample_archive_ends_as_one_row_per_line(runner: Runner) -> None:
         assert json.loads(row["metadata"]) == {
             k: v for k, v in line.items() if k not in {"audio_filepath", "text", "duration", "offset"}
         }
+
+
+def test_a_bad_line_is_a_row_with_its_file_and_line(runner: Runner, audio: Path) -> None:
+    source = runner.folder / "list.jsonl"
+    good = [json.dumps({"audio_filepath": str(p)}) for p in sorted(audio.iterdir())]
+    source.write_text("\n".join([good[0], "{not json", *good[1:]]))
+    outcome = runner(source, manifest__max_bad_share=0.5)
+    assert outcome.exit is Exit.OK, outcome.message
+    rows = transcripts(runner.output).to_pylist()
+    assert [r["status"] for r in rows] == ["ok", "failed", "ok", "ok"]
+    assert rows[1]["failure"]["kind"] == "invalid_json"
+    assert "list.jsonl:2" in rows[1]["failure"]["message"]
+    before = {p: p.stat().st_mtime_ns for p in runner.output.rglob("transcripts/*")}
+    assert runner(source, manifest__max_bad_share=0.5).exit is Exit.OK
+    said = CliRunner().invoke(app, ["assemble", str(runner.output)]).output
+    assert said.startswith("0 transcripts published")
+    assert {p: p.stat().st_mtime_ns for p in runner.output.rglob("transcripts/*")} == before
 
 
 def test_a_second_run_does_nothing_and_a_grown_folder_only_what_is_new(runner: Runner, audio: Path) -> None:
@@ -120,7 +139,7 @@ def test_separate_channels_are_transcribed_each(runner: Runner, audio: Path) -> 
 def test_other_settings_are_refused_until_told_what_to_do(runner: Runner, audio: Path) -> None:
     runner(audio)
     before = transcripts(runner.output)
-    with pytest.raises(FingerprintMismatch, match=r"vad\.threshold was 0\.5, is 0\.4"):
+    with pytest.raises(FingerprintMismatch, match=r"vad\.threshold was 0\.15, is 0\.4"):
         runner(audio, vad__threshold=0.4)
     kept = runner(audio, vad__threshold=0.4, resume__other_fingerprint="keep-old")
     assert kept.exit is Exit.OK, kept.message
@@ -128,6 +147,8 @@ def test_other_settings_are_refused_until_told_what_to_do(runner: Runner, audio:
     redone = runner(audio, vad__threshold=0.4, resume__other_fingerprint="redo")
     assert redone.exit is Exit.OK, redone.message
     after = transcripts(runner.output)
+    assert CliRunner().invoke(app, ["assemble", str(runner.output)]).output.startswith("0 transcripts")
+    assert transcripts(runner.output).equals(after), "the older run's rows do not come back"
     assert after["recording_id"].to_pylist() == before["recording_id"].to_pylist()
     assert len({*after["fingerprint"].to_pylist()} | {*before["fingerprint"].to_pylist()}) == 2
 

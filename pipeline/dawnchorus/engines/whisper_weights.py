@@ -31,7 +31,8 @@ def model_path(model: str | None, revision: str | None) -> Path:
         raise EngineUnavailable("faster-whisper is not installed.", INSTALL) from e
     except (OSError, ValueError, RuntimeError) as e:
         raise EngineUnavailable(
-            f"There is no Whisper model {model!r}: {e}.", "Name a folder, a model size or a hub repository."
+            f"There is no Whisper model {model!r} here, and the hub did not give it ({type(e).__name__}).",
+            "Name a folder, a model size or a hub repository.",
         ) from e
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 from dawnchorus.errors import DataError, StorageUnavailable, Terminal, UserError
 from dawnchorus.storage import local, remote
 from dawnchorus.storage.problems import retrying
-from dawnchorus.storage.urls import is_local, join, redact
+from dawnchorus.storage.urls import is_local, join, redact, shown
 
 _PROBE_PREFIX = ".dawnchorus-probe-"
 
@@ -179,8 +179,11 @@ def check_writable(url: str) -> None:
     except UserError as e:
         raise StorageUnavailable(e.message, e.fix) from e
     except DataError as e:
-        reason = "it does not exist." if e.kind == "not_found" else e.message
-        raise StorageUnavailable(f"{place} cannot be written: {reason}", _fix(e)) from e
+        if is_local(url):
+            reason, fix = e.message, "Choose a folder that you may write to."
+        else:
+            reason, fix = "it does not exist." if e.kind == "not_found" else e.message, _fix(e)
+        raise StorageUnavailable(f"{shown(url)} cannot be written: {reason}", fix) from e
     if not first or second or content != b"1":
         raise StorageUnavailable(
             f"{place} does not honour conditional writes (If-None-Match).",
