@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -116,7 +117,22 @@ def tune(block_bytes: int) -> None:
 def resources(config: RunConfig) -> Resources:
     """What each stage may use of the cluster that is up now."""
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    gpus, cpus = cluster.get("GPU", 0.0), cluster.get("CPU", 1.0)
+    return share_out(config, cluster.get("CPU", 1.0), cluster.get("GPU", 0.0))
+
+
+def resources_here(config: RunConfig) -> Resources | None:
+    """What a run on this machine would use, without starting Ray; None where it would join a cluster."""
+    if config.workers.address or os.environ.get("RAY_ADDRESS"):
+        return None
+    return share_out(config, float(_local_cpus()), float(len(list(Path("/dev").glob("nvidia[0-9]*")))))
+
+
+def share_out(config: RunConfig, cpus: float, gpus: float) -> Resources:
+    """Engines, decoders and window of a cluster of `cpus` and `gpus` slots.
+
+    Raises:
+        ConfigError: they do not fit.
+    """
     workers = config.workers
     gpus_each = workers.gpus_per_engine if workers.gpus_per_engine is not None else (1.0 if gpus else 0.0)
     if gpus_each:

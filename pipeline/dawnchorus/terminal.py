@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dawnchorus import cluster
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.prepare import Prepared, Survey
@@ -134,6 +135,7 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
         rows.append(
             ("will take", f"about {hours(wall)} at the rtfx {survey.measured_rtfx:.1f} measured here before")
         )
+    use = use or (cluster.resources_here(prepared.config) if len(survey.pending) else None)
     if use is not None:
         gpu = f", {use.gpus_per_engine:g} GPU" if use.gpus_per_engine else ""
         risk = use.engines * use.window_rows * prepared.max_chunk_seconds

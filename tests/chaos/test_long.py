@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from kit import Command, kill, parts, speech, wait_for
+from kit import Command, kill, parts, speech, transcripts, wait_for
+from web import serving
 
 DECODE = """
 import json, sys, threading, time
@@ -100,3 +101,27 @@ def test_an_hour_commits_its_first_window_within_a_minute(tmp_path: Path) -> Non
         kill(process)
     print(f"first commit after {took:.1f} s")
     assert took < 60.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_thousand_slices_of_an_hour_of_mp3_open_it_at_most_three_times(tmp_path: Path) -> None:
+    piece = speech(tmp_path / "piece.flac", 600.0, seed=43)
+    samples, rate = soundfile.read(piece, dtype="int16")
+    served = tmp_path / "served"
+    served.mkdir()
+    with soundfile.SoundFile(served / "hour.mp3", "w", rate, 1, format="MP3") as f:
+        for _ in range(6):
+            f.write(samples)
+    with serving(served) as web:
+        lines = [
+            {"audio_filepath": f"{web.url}/hour.mp3", "offset": i * 3.6, "duration": 3.6} for i in range(1000)
+        ]
+        manifest = tmp_path / "slices.jsonl"
+        manifest.write_text("\n".join(json.dumps(line) for line in lines))
+        mine = Command(str(manifest), tmp_path / "out")
+        mine.run()
+        assert web.fetched["hour.mp3"] <= 3
+    rows = transcripts(mine.output).to_pylist()
+    assert [r["offset"] for r in rows] == [line["offset"] for line in lines]
+    assert {r["status"] for r in rows} <= {"ok", "empty"}

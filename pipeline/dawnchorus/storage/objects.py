@@ -180,7 +180,9 @@ def check_writable(url: str) -> None:
         raise StorageUnavailable(e.message, e.fix) from e
     except DataError as e:
         if is_local(url):
-            reason, fix = e.message, "Choose a folder that you may write to."
+            missing = e.kind == "not_found"
+            reason = "no folder can be made there." if missing else e.message
+            fix = "Choose a folder that you may write to."
         else:
             reason, fix = "it does not exist." if e.kind == "not_found" else e.message, _fix(e)
         raise StorageUnavailable(f"{shown(url)} cannot be written: {reason}", fix) from e
