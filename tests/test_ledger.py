@@ -83,4 +83,4 @@ def test_reading_back_what_was_committed(tmp_path: Path) -> None:
     assert table is not None
     assert len(table) == 3
     assert set(table["part"].to_pylist()) <= {"part-1.parquet", "part-2.parquet"}
-    assert ledger.settle(table).table["complete"].to_pylist() == [True]
+    assert ledger.settle(table)["complete"].to_pylist() == [True]

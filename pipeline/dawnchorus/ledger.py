@@ -7,7 +7,6 @@ at-least-once) and says which recordings are settled. Columnar: no Python object
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -125,20 +124,6 @@ def resolve(table: pa.Table) -> pa.Table:
     return table.take(pa.array(rows))
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """Recordings whose graph-1 work has an outcome, one row each, as Arrow tables.
-
-    `table`: recording_id, decode_id, status (of the end row), complete (all its chunks are committed),
-    transient (something in it deserves another try), attempts (most tries of anything that failed).
-    """
-
-    table: pa.Table
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-
 _SETTLED = pa.schema(
     [
         ("recording_id", pa.string()),
@@ -151,14 +136,17 @@ _SETTLED = pa.schema(
 )
 
 
-def settle(chunks: pa.Table | None) -> Settled:
-    """Which recordings have an outcome, from `read_chunks` of one fingerprint.
+def settle(chunks: pa.Table | None) -> pa.Table:
+    """Recordings that have an outcome, one row each, from `read_chunks` of one fingerprint.
+
+    Columns: recording_id, decode_id, status (of the end row), complete (all its chunks are committed),
+    transient (something in it deserves another try), attempts (most tries of anything that failed).
 
     A decode is complete when its end row and exactly the chunks it counts are committed. Of several
     decodes of one recording (its audio changed) a complete one wins, then the latest attempt.
     """
     if chunks is None or not len(chunks):
-        return Settled(_SETTLED.empty_table())
+        return _SETTLED.empty_table()
     ends = chunks.filter(pc.equal(chunks["kind"], "end"))
     rows = chunks.filter(pc.equal(chunks["kind"], "chunk"))
     counted = _per_decode(rows)
@@ -193,7 +181,7 @@ def settle(chunks: pa.Table | None) -> Settled:
     )
     ids = table["recording_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     first = np.concatenate([[True], ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, bool)
-    return Settled(table.filter(pa.array(first)).select(_SETTLED.names).cast(_SETTLED))
+    return table.filter(pa.array(first)).select(_SETTLED.names).cast(_SETTLED)
 
 
 def _per_decode(rows: pa.Table) -> pa.Table:

@@ -158,7 +158,7 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
     refuse_other_fingerprint(prepared, transcripts)
     done = plan.done(transcripts, prepared.facts.fingerprint, resume)
     chunks = ledger.read_chunks(prepared.output, prepared.facts.fingerprint)
-    settled = ledger.settle(chunks).table
+    settled = ledger.settle(chunks)
     retried = plan.retried(transcripts, resume)
     spent = pc.greater_equal(settled["attempts"], resume.max_attempts)
     ended = pc.or_(settled["complete"], pc.equal(settled["status"], "failed"))

@@ -100,7 +100,7 @@ def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Pu
     """Write the attempt's list of home files and return what publishes them; None when none is due."""
     transcripts = ledger.read_transcripts(job.output)
     chunks = ledger.read_chunks(job.output, job.facts.fingerprint)
-    settled = ledger.settle(chunks).table
+    settled = ledger.settle(chunks)
     recordings = due(settled, transcripts, job.manifest, job.facts.fingerprint, replace)
     if not len(recordings):
         return None

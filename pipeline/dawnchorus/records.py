@@ -1,4 +1,4 @@
-"""The nouns of the system, as frozen values: Recording, Chunk, Segment, Hypothesis, Transcript, Failure.
+"""The nouns of the system, as frozen values: Recording, Chunk, Segment, Hypothesis, Failure.
 
 Knows no file format, no storage and no engine. Bare times are seconds (float64 at rest); integer
 samples are used wherever times are added or compared.
@@ -6,7 +6,7 @@ samples are used wherever times are added or compared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Seconds = float
@@ -128,31 +128,3 @@ class Hypothesis:
     def text(self) -> str:
         """The segments' texts joined by single spaces."""
         return " ".join(s.text.strip() for s in self.segments if s.text.strip())
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Where a recording's seconds went, summed over its channels."""
-
-    decoded: Seconds
-    transcribed: Seconds
-    silent: Seconds
-    failed: Seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Transcript:
-    """One recording's result: the row of the transcripts table, before the run's own columns."""
-
-    recording: Recording
-    status: Status
-    pred_text: str
-    duration: Seconds | None
-    num_channels: int | None
-    segments: tuple[tuple[int | None, Segment], ...] = ()
-    coverage: Coverage | None = None
-    flags: tuple[str, ...] = ()
-    failure: Failure | None = None
-    attempts: int = 1
-    decode_id: str | None = None
-    extra: dict[str, str] = field(default_factory=dict)

@@ -220,11 +220,6 @@ def failure_row(failure: Failure | None) -> dict[str, Any] | None:
     }
 
 
-def failure_of(row: dict[str, Any] | None) -> Failure | None:
-    """The inverse of `failure_row`."""
-    return None if row is None else Failure(**row)
-
-
 def segment_row(segment: Segment, shift: float = 0.0) -> dict[str, Any]:
     """A Segment as a value of the SEGMENT struct, its times moved by `shift` seconds."""
     return {

@@ -76,7 +76,7 @@ class Publish:
 
 def _by_recording(rows: pa.Table, chunks: pa.Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Each recording with the rows of the one decode that counts."""
-    settled = settle(chunks).table
+    settled = settle(chunks)
     decode = dict(zip(settled["recording_id"].to_pylist(), settled["decode_id"].to_pylist(), strict=True))
     held: dict[str, list[dict[str, Any]]] = {}
     for chunk in chunks.to_pylist():
