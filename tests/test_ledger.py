@@ -15,7 +15,7 @@ A, B = recording("a"), recording("b")
 
 
 def settled(*rows: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    table = ledger.settle(ledger.resolve(chunks(*rows))).table
+    table = ledger.settle(ledger.resolve(chunks(*rows)))
     return {r["recording_id"]: r for r in table.to_pylist()}
 
 
