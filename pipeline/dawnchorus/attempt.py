@@ -5,14 +5,14 @@ Knows how to run the graph once; what to do about its end is `run`'s.
 
 from __future__ import annotations
 
-import _thread
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, main_thread
 from typing import Any, Protocol
 
 import numpy as np
@@ -121,7 +121,8 @@ class Attempt:
         limit = self.prepared.config.resume.stall_seconds
         if limit and silent > limit and self.stalled is None:
             self.stalled = RunPaused(f"nothing was committed for {silent:.0f} s (resume.stall_seconds)")
-            _thread.interrupt_main()
+            # A real signal: the main thread waits on a lock, which nothing less would interrupt.
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
 
     def _publish_often(self, over: Event) -> None:
         while not over.wait(self.prepared.config.publish.every_seconds):
