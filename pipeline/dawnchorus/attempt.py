@@ -6,12 +6,10 @@ Knows how to run the graph once; what to do about its end is `run`'s.
 from __future__ import annotations
 
 import signal
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from threading import Event, Thread, main_thread
 from typing import Any, Protocol
 
@@ -48,10 +46,14 @@ class Ui(Protocol):
 
 
 class Attempt:
-    """One pass of graph 1 over what is pending: an immutable snapshot, then the graph."""
+    """One pass of graph 1 over what is pending: an immutable snapshot, then the graph.
 
-    def __init__(self, prepared: Prepared, work: Survey, epoch: int, use: Resources) -> None:
-        self.prepared, self.work, self.epoch = prepared, work, epoch
+    `scratch` is a local folder of the command: what the engines note there about chunks that end their
+    process outlives a graph that stopped, but not a driver that was killed, which says nothing of them.
+    """
+
+    def __init__(self, prepared: Prepared, work: Survey, epoch: int, use: Resources, scratch: str) -> None:
+        self.prepared, self.work, self.epoch, self.scratch = prepared, work, epoch, scratch
         config = prepared.config
         share = float(work.pending_seconds.sum()) / (use.decoders * _UNITS_PER_DECODER)
         unit_seconds = min(config.plan.unit_seconds, max(share, _SHORTEST_UNIT))
@@ -78,13 +80,11 @@ class Attempt:
         )
         tally = cluster.start_tally()
         facts = prepared.facts
-        with tempfile.TemporaryDirectory(prefix=f"dawnchorus-{facts.run_id}-") as scratch:
-            notes = str(Path(scratch) / "notes")
-            transcribe = TranscribeSettings(self._engine(), facts.run_id, facts.fingerprint, notes)
-            sink = ChunkSink(prepared.output, self.epoch, facts.fingerprint, prepared.metadata(), tally)
-            with self._watched(tally, ui):
-                windows = graph.windows(self.units, decode, transcribe, self.use)
-                windows.write_datasink(sink, ray_remote_args={"num_cpus": cluster.WRITE_CPUS})
+        transcribe = TranscribeSettings(self._engine(), facts.run_id, facts.fingerprint, self.scratch)
+        sink = ChunkSink(prepared.output, self.epoch, facts.fingerprint, prepared.metadata(), tally)
+        with self._watched(tally, ui):
+            windows = graph.windows(self.units, decode, transcribe, self.use)
+            windows.write_datasink(sink, ray_remote_args={"num_cpus": cluster.WRITE_CPUS})
 
     def _engine(self) -> EngineConfig:
         """The engine's configuration with as many threads as a replica has CPUs, unless it says."""

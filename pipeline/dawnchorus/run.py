@@ -7,6 +7,7 @@ order of things and leaves each thing to its module.
 from __future__ import annotations
 
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,9 +74,9 @@ def _transcribe(
     cluster.start(prepared.config)
     use = cluster.resources(prepared.config)
     ui.plan(prepared, work, use)
-    with _terminable():
+    with _terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:
         try:
-            ending = _passes(prepared, owner, use, ui)
+            ending = _passes(prepared, owner, use, scratch, ui)
         finally:
             _publish(prepared, owner.epoch)
     return use, ending
@@ -95,7 +96,9 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _passes(prepared: Prepared, owner: fence.Fence, use: Resources, ui: Ui) -> BaseException | None:
+def _passes(
+    prepared: Prepared, owner: fence.Fence, use: Resources, scratch: str, ui: Ui
+) -> BaseException | None:
     """Attempt after attempt until nothing is pending (returns None) or something stops the run."""
     aborts, alone = 0, pa.array([], pa.string())
     for number in range(prepared.config.resume.max_attempts + _MAX_ABORTS):
@@ -106,7 +109,7 @@ def _passes(prepared: Prepared, owner: fence.Fence, use: Resources, ui: Ui) -> B
             ui.say(f"{len(work.pending):,} recordings are tried again.")
             time.sleep(prepared.config.resume.backoff_seconds)
             owner.advance()
-        attempt = Attempt(prepared, work, owner.epoch, use)
+        attempt = Attempt(prepared, work, owner.epoch, use, scratch)
         try:
             attempt.transcribe(ui)
         except KeyboardInterrupt as e:
