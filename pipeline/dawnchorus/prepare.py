@@ -72,7 +72,7 @@ class Prepared:
         }
 
     def save(self) -> None:
-        """Write the run's manifest snapshot and `run.json`; the same bytes whoever repeats it."""
+        """Write the run's manifest snapshot, once, and `run.json`, which says when it was last begun."""
         folder = storage.join(self.run_url, "manifest")
         if not storage.list_files(folder, ".parquet"):
             storage.put_atomic(

@@ -16,13 +16,13 @@ from types import FrameType
 import pyarrow as pa
 import ray
 
-from dawnchorus import cluster, fence, graph, publishing, report, storage
+from dawnchorus import cluster, fence, graph, ledger, publishing, report, storage
 from dawnchorus.attempt import Attempt, Ui
 from dawnchorus.cluster import Resources
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import DawnChorusError, RunPaused
 from dawnchorus.outcome import Exit, Outcome, exit_code, message
-from dawnchorus.prepare import Prepared, Survey, prepare, survey
+from dawnchorus.prepare import Prepared, Survey, prepare, refuse_other_fingerprint, survey
 from dawnchorus.reconcile import reconcile
 
 _MAX_ABORTS = 3
@@ -38,7 +38,8 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
     started = time.time()
     prepared = prepare(config)
     storage.check_writable(prepared.output)
-    survey(prepared)  # refuses another fingerprint before anything is created
+    # Before anything is created; `survey` reads the chunks too, which is for the owner to do.
+    refuse_other_fingerprint(prepared, ledger.read_transcripts(prepared.output))
     owner = fence.Fence(prepared.output, prepared.facts.run_id)
     owner.acquire(take_over)
     with owner:
@@ -76,7 +77,7 @@ def _transcribe(
     ui.plan(prepared, work, use)
     with _terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:
         try:
-            ending = _passes(prepared, owner, use, scratch, ui)
+            ending = _passes(prepared, owner, work, use, scratch, ui)
         finally:
             _publish(prepared, owner.epoch)
     return use, ending
@@ -97,15 +98,16 @@ def _terminable() -> Iterator[None]:
 
 
 def _passes(
-    prepared: Prepared, owner: fence.Fence, use: Resources, scratch: str, ui: Ui
+    prepared: Prepared, owner: fence.Fence, work: Survey, use: Resources, scratch: str, ui: Ui
 ) -> BaseException | None:
-    """Attempt after attempt until nothing is pending (returns None) or something stops the run."""
+    """Attempt after attempt, the first over `work`, until nothing is pending (returns None) or something
+    stops the run."""
     aborts, alone = 0, pa.array([], pa.string())
     for number in range(prepared.config.resume.max_attempts + _MAX_ABORTS):
-        work = survey(prepared, first=number == 0, alone=alone)
-        if not len(work.pending):
-            return None
         if number:
+            work = survey(prepared, first=False, alone=alone)
+            if not len(work.pending):
+                return None
             ui.say(f"{len(work.pending):,} recordings are tried again.")
             time.sleep(prepared.config.resume.backoff_seconds)
             owner.advance()
