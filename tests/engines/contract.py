@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines import ENGINES, create, engine_class
-from dawnchorus.engines.base import Engine, Waveform
+from dawnchorus.engines import ENGINES, LANGUAGE_MODELS, create, create_language_model, engine_class
+from dawnchorus.engines.base import Engine, LanguageModel, Request, Waveform
 from dawnchorus.errors import ConfigError
 from dawnchorus.records import Hypothesis
 
@@ -159,16 +159,6 @@ class EngineContract:
         for hypothesis in engine.transcribe([np.zeros(n, np.float32) for n in lengths]):
             assert (hypothesis.finish_reason, hypothesis.text) == ("empty", "")
 
-    def test_prompts_are_answered_or_refused(self, engine: Engine) -> None:
-        if not engine.supports_llm:
-            with pytest.raises(NotImplementedError):
-                engine.complete(["Hello?"])
-            return
-        answers = engine.complete(["one", "two", "one"])
-        assert len(answers) == 3
-        assert answers[0].text == answers[2].text
-        assert engine.complete([]) == []
-
     def test_an_unknown_option_names_the_known_ones(self) -> None:
         config = self.config.model_copy(update={"options": {"no_such_option": 1}})
         with pytest.raises(ConfigError, match="no_such_option") as caught:
@@ -186,4 +176,66 @@ class EngineContract:
     def test_class_facts_need_no_instance(self) -> None:
         facts = engine_class(self.config.name)
         assert facts.name == self.config.name
-        assert isinstance(facts.supports_llm, bool)
+        assert facts.licence.name
+
+
+class LanguageModelContract:
+    """Every backend in `LANGUAGE_MODELS` passes this. `config.options` may make its context small."""
+
+    config: ClassVar[EngineConfig]
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls) -> Iterator[LanguageModel]:
+        model = create_language_model(cls.config)
+        model.load()
+        yield model
+        model.close()
+        model.close()
+
+    def test_is_a_language_model(self, model: LanguageModel) -> None:
+        assert isinstance(model, LanguageModel)
+        assert LANGUAGE_MODELS[model.name].endswith(f":{type(model).__name__}")
+        assert model.licence.name
+        identity = model.identity()
+        assert json.loads(json.dumps(asdict(identity))) == asdict(identity)
+
+    def test_tokens_are_counted_without_loading(self) -> None:
+        model = create_language_model(self.config)
+        assert model.num_tokens("") == 0
+        assert 0 < model.num_tokens("one") <= model.num_tokens("one two one two")
+        assert model.context_tokens > 16
+
+    def test_one_answer_per_request_in_order(self, model: LanguageModel) -> None:
+        requests = [Request(p, n) for p, n in (("one", 8), ("two one two", 4), ("one", 8))]
+        answers = model.complete(requests)
+        assert len(answers) == 3
+        assert answers[0] == answers[2]
+        assert all(h.error is None for h in answers)
+        assert all(h.num_tokens <= r.max_new_tokens for h, r in zip(answers, requests, strict=True))
+        assert all((h.finish_reason == "empty") == (not h.text) for h in answers)
+        assert model.complete([]) == []
+
+    def test_alone_equals_together(self, model: LanguageModel) -> None:
+        requests = [Request(p, 8) for p in ("one", "two one two one", "three", "one two")]
+        for request, expected in zip(requests, model.complete(requests), strict=True):
+            [alone] = model.complete([request])
+            assert (alone.text, alone.finish_reason) == (expected.text, expected.finish_reason)
+
+    def test_a_length_limit_is_said(self, model: LanguageModel) -> None:
+        [answer] = model.complete([Request("one two three", 1)])
+        assert answer.num_tokens <= 1
+        assert answer.finish_reason in ("length", "empty", "stop")
+
+    def test_a_prompt_too_long_harms_only_itself(self, model: LanguageModel) -> None:
+        too_long = "one " * (model.context_tokens + 1)
+        first, failed, last = model.complete([Request("one", 4), Request(too_long, 4), Request("one", 4)])
+        assert first == last
+        assert first.error is None
+        assert failed.error is not None
+        assert (failed.finish_reason, failed.error.kind, failed.error.stage) == (
+            "error",
+            "too_long",
+            "answer",
+        )
+        assert not failed.error.transient

@@ -11,15 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from contract import EngineContract
+from contract import EngineContract, LanguageModelContract
 
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines.base import Waveform
+from dawnchorus.engines.base import Request, Waveform
 from dawnchorus.engines.fake import FakeEngine, waveform_hash
 from dawnchorus.errors import ConfigError
 
 
 class TestFake(EngineContract):
+    config = EngineConfig(name="fake")
+
+
+class TestFakeLanguageModel(LanguageModelContract):
     config = EngineConfig(name="fake")
 
 
@@ -123,6 +127,6 @@ def test_options_are_no_part_of_the_identity(tmp_path: Path) -> None:
 
 def test_prompts_are_answered_and_logged(tmp_path: Path) -> None:
     fake = engine(tmp_path)
-    first, second, again = fake.complete(["one", "two", "one"])
+    first, second, again = fake.complete([Request(p, 8) for p in ("one", "two", "one")])
     assert first.text == again.text != second.text
     assert len((tmp_path / "log").read_text().splitlines()) == 3

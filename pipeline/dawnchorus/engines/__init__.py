@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dawnchorus.errors import ConfigError
 
 if TYPE_CHECKING:
     from dawnchorus.config import EngineConfig
-    from dawnchorus.engines.base import Engine
+    from dawnchorus.engines.base import Engine, LanguageModel
 
 ENGINES: dict[str, str] = {
     "whisper": "dawnchorus.engines.whisper:WhisperEngine",
     "fake": "dawnchorus.engines.fake:FakeEngine",
 }
-"""Engine name -> "module:class"; imported only when asked for."""
+"""Speech engine name -> "module:class"; imported only when asked for."""
+
+LANGUAGE_MODELS: dict[str, str] = {
+    "fake": "dawnchorus.engines.fake:FakeEngine",
+}
+"""The same for LLM mode; a name in both tables is one class that does both."""
 
 
 def engine_class(name: str) -> type[Engine]:
@@ -28,8 +33,7 @@ def engine_class(name: str) -> type[Engine]:
         raise ConfigError(
             f"There is no engine named {name!r}.", f"Choose one of: {', '.join(sorted(ENGINES))}."
         )
-    module, _, attribute = ENGINES[name].partition(":")
-    loaded: type[Engine] = getattr(importlib.import_module(module), attribute)
+    loaded: type[Engine] = _imported(ENGINES[name])
     return loaded
 
 
@@ -40,3 +44,32 @@ def create(config: EngineConfig) -> Engine:
         ConfigError: no such engine, or options it does not take.
     """
     return engine_class(config.name)(config)  # type: ignore[call-arg]
+
+
+def language_model_class(name: str) -> type[LanguageModel]:
+    """The class of a language model, imported now.
+
+    Raises:
+        ConfigError: no such language model.
+    """
+    if name not in LANGUAGE_MODELS:
+        raise ConfigError(
+            f"The engine {name!r} has no LLM mode.",
+            f"Set llm.engine to one of: {', '.join(LANGUAGE_MODELS)}.",
+        )
+    loaded: type[LanguageModel] = _imported(LANGUAGE_MODELS[name])
+    return loaded
+
+
+def create_language_model(config: EngineConfig) -> LanguageModel:
+    """A language model for this configuration, not yet loaded.
+
+    Raises:
+        ConfigError: no such language model, or options it does not take.
+    """
+    return language_model_class(config.name)(config)  # type: ignore[call-arg]
+
+
+def _imported(place: str) -> Any:
+    module, _, attribute = place.partition(":")
+    return getattr(importlib.import_module(module), attribute)

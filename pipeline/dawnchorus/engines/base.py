@@ -1,8 +1,9 @@
 """The engine contract: what a model backend promises the rest of the system.
 
-An Engine turns waveforms into Hypotheses and, where it has an LLM mode, prompts into answers. It owns
-batching, out-of-memory splitting and its model's guards; it knows nothing of files, chunks of what
-recording, Ray or tables. `tests/engines/contract.py` holds every engine to this page.
+An Engine turns waveforms into Hypotheses; a LanguageModel turns prompts into answers; a backend may be
+both (adapter on, adapter off). It owns batching, out-of-memory splitting and its model's guards; it knows
+nothing of files, chunks of what recording, Ray or tables. `tests/engines/contract.py` holds every backend
+to this page.
 """
 
 from __future__ import annotations
@@ -39,14 +40,22 @@ class Identity:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One user turn for LLM mode: the whole prompt, transcript included, and the most tokens of its
+    answer. Whoever builds it has neutralised special tokens in untrusted text."""
+
+    prompt: str
+    max_new_tokens: int
+
+
 @runtime_checkable
 class Engine(Protocol):
-    """A model backend. Constructed from `config.EngineConfig`; construction is cheap and loads nothing."""
+    """A speech model backend. Constructed from `config.EngineConfig`, cheaply: that loads nothing."""
 
     name: ClassVar[str]
     sampling_rate: ClassVar[int]
     max_chunk_seconds: ClassVar[Seconds]
-    supports_llm: ClassVar[bool]
     licence: ClassVar[Licence]
 
     def identity(self) -> Identity:
@@ -74,11 +83,47 @@ class Engine(Protocol):
         """
         ...
 
-    def complete(self, prompts: Sequence[str]) -> list[Hypothesis]:
-        """Answer prompts in LLM mode, one Hypothesis each, in order.
+    def close(self) -> None:
+        """Free the model. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A text model backend, constructed like an Engine. `identity`, `load` and `close` are an Engine's."""
+
+    name: ClassVar[str]
+    licence: ClassVar[Licence]
+
+    def identity(self) -> Identity:
+        """Say which model this is without loading it; see `Engine.identity`."""
+        ...
+
+    def load(self) -> None:
+        """Load the weights; see `Engine.load`. A backend that is both loads them once."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Most tokens of one prompt, chat template and answer included. Needs no `load`."""
+        ...
+
+    def num_tokens(self, text: str) -> int:
+        """Tokens of `text` without chat template. Needs no `load`, no GPU and none of the weights: CPU
+        stages cut transcripts by it.
 
         Raises:
-            NotImplementedError: `supports_llm` is False.
+            EngineUnavailable: no tokenizer.
+        """
+        ...
+
+    def complete(self, requests: Sequence[Request]) -> list[Hypothesis]:
+        """Answer requests, one Hypothesis each, in order.
+
+        The answer's text is free of special tokens and of `<think>` spans. `finish_reason` is `stop`,
+        `length` (cut at `max_new_tokens`), `empty` or `error` (`too_long` when the prompt and its answer
+        do not fit `context_tokens`; nothing is ever cut from a prompt). Never raises for one bad request;
+        greedy and deterministic; a batch of one equals a batch of many in float32.
         """
         ...
 

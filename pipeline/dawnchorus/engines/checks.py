@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dawnchorus.engines.base import Waveform
-from dawnchorus.records import Failure, Hypothesis, Seconds
+from dawnchorus.records import Failure, Hypothesis, Seconds, Stage
 
 
 def check(waveform: Waveform, sampling_rate: int, max_chunk_seconds: Seconds) -> Hypothesis | None:
@@ -22,7 +22,7 @@ def check(waveform: Waveform, sampling_rate: int, max_chunk_seconds: Seconds) ->
     return None
 
 
-def error(kind: str, message: str, transient: bool = False) -> Hypothesis:
+def error(kind: str, message: str, transient: bool = False, stage: Stage = "transcribe") -> Hypothesis:
     """A Hypothesis that says why there is none."""
-    failure = Failure("transcribe", kind, message, transient)
+    failure = Failure(stage, kind, message, transient)
     return Hypothesis(finish_reason="error", error=failure)

@@ -9,6 +9,7 @@ Options (`engine.options`):
     log: path; one JSON line per waveform, {"pid", "time", "hash", "num_samples"}, appended and synced
         before its text is returned. Prompts are logged with "num_prompt_characters".
     seconds_per_audio_second: float; sleeps this long per second of audio.
+    context_tokens: int; words of one prompt with its answer (default 4096).
     script: path of a JSON object, all keys optional, the file too:
         fail_hashes, transient_hashes: these waveforms get an error that is final, or transient.
         stall_hashes, stall_seconds: these sleep first (default 3600 s).
@@ -32,13 +33,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines.base import Identity, Licence, Waveform
+from dawnchorus.engines.base import Identity, Licence, Request, Waveform
 from dawnchorus.engines.batching import run_in_batches
 from dawnchorus.engines.checks import check, error
 from dawnchorus.errors import ConfigError
 from dawnchorus.records import Hypothesis, Seconds, Segment
 
-_OPTIONS = ("log", "script", "seconds_per_audio_second")
+_OPTIONS = ("log", "script", "seconds_per_audio_second", "context_tokens")
 _SCRIPT_KEYS = {
     *("fail_hashes", "transient_hashes", "stall_hashes", "stall_seconds"),
     *("die_hashes", "die_after_calls", "die_once", "oom_above_seconds"),
@@ -51,18 +52,21 @@ def waveform_hash(waveform: Waveform) -> str:
     return hashlib.blake2b(samples.tobytes(), digest_size=8).hexdigest()
 
 
+def prompt_hash(prompt: str) -> str:
+    """16 hex digits of a prompt, as they stand in its answer and in the log."""
+    return hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
 class FakeEngine:
     """A deterministic double of an engine; see the module's page for its options."""
 
     name: ClassVar[str] = "fake"
     sampling_rate: ClassVar[int] = 16_000
     max_chunk_seconds: ClassVar[Seconds] = 30.0
-    supports_llm: ClassVar[bool] = True
     licence: ClassVar[Licence] = Licence("Apache-2.0", "https://www.apache.org/licenses/LICENSE-2.0", "")
-    context_tokens: ClassVar[int] = 4096
 
     def __init__(self, config: EngineConfig) -> None:
-        """Raises ConfigError for an option that is not one of the three."""
+        """Raises ConfigError for an option that is not one of these."""
         unknown = sorted(set(config.options) - set(_OPTIONS))
         if unknown:
             raise ConfigError(
@@ -72,7 +76,13 @@ class FakeEngine:
         self._script: str | None = config.options.get("script")
         self._pace = float(config.options.get("seconds_per_audio_second", 0.0))
         self._batch_seconds = config.batch_seconds
+        self._context_tokens = int(config.options.get("context_tokens", 4096))
         self._num_calls = 0
+
+    @property
+    def context_tokens(self) -> int:
+        """Words of one prompt with its answer."""
+        return self._context_tokens
 
     def identity(self) -> Identity:
         """Always the same: options change how it behaves, never what it hears."""
@@ -108,15 +118,26 @@ class FakeEngine:
             lambda _, e: error("out_of_memory", f"Out of memory: {e}.", transient=True),
         )
 
-    def complete(self, prompts: Sequence[str]) -> list[Hypothesis]:
-        """A deterministic answer per prompt: `answer` and a hash of the prompt."""
-        answers = []
-        for prompt in prompts:
-            digest = hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-            self._write_log(digest, num_prompt_characters=len(prompt))
-            segment = Segment(0.0, 0.0, f"answer {digest}")
-            answers.append(Hypothesis((segment,), num_tokens=2))
-        return answers
+    def complete(self, requests: Sequence[Request]) -> list[Hypothesis]:
+        """A deterministic answer per request: `answer` and a hash of the prompt."""
+        return [self._answer(r) for r in requests]
+
+    def _answer(self, request: Request) -> Hypothesis:
+        if self.num_tokens(request.prompt) + request.max_new_tokens > self.context_tokens:
+            return error("too_long", f"The prompt does not fit {self.context_tokens} tokens.", stage="answer")
+        digest = prompt_hash(request.prompt)
+        demands = self._demands()
+        if digest in demands.get("die_hashes", ()) or self._num_calls >= demands.get(
+            "die_after_calls", np.inf
+        ):
+            _die(demands.get("die_once"))
+        self._num_calls += 1
+        self._write_log(digest, num_prompt_characters=len(request.prompt))
+        if digest in demands.get("fail_hashes", ()):
+            return error("on_demand", "The script says that this prompt fails.", stage="answer")
+        if request.max_new_tokens < 2:
+            return Hypothesis((Segment(0.0, 0.0, "answer"),), "length", num_tokens=1)
+        return Hypothesis((Segment(0.0, 0.0, f"answer {digest}"),), num_tokens=2)
 
     def _hear(self, waveform: Waveform, demands: dict[str, Any]) -> Hypothesis:
         bad = check(waveform, self.sampling_rate, self.max_chunk_seconds)

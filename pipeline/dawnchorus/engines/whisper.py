@@ -74,7 +74,6 @@ class WhisperEngine:
     name: ClassVar[str] = "whisper"
     sampling_rate: ClassVar[int] = 16_000
     max_chunk_seconds: ClassVar[Seconds] = 30.0
-    supports_llm: ClassVar[bool] = False
     licence: ClassVar[Licence] = Licence(
         "MIT", "https://github.com/openai/whisper/blob/main/LICENSE", "Whisper by OpenAI"
     )
@@ -142,10 +141,6 @@ class WhisperEngine:
     def close(self) -> None:
         """Free the model."""
         self._model = None
-
-    def complete(self, prompts: Sequence[str]) -> list[Hypothesis]:
-        """Whisper has no LLM mode."""
-        raise NotImplementedError("Whisper has no LLM mode")
 
     def transcribe(self, waveforms: Sequence[Waveform]) -> list[Hypothesis]:
         """One Hypothesis per waveform; see the module's page for how doubtful ones are redone."""
