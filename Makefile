@@ -59,7 +59,7 @@ lock: ## Renew infra/constraints.txt from a new environment with the newest vers
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet --quiet --disable-pip-version-check --editable '.[dev]'
 	{ echo "# Exact versions of everything that is installed. Made by: make lock"; \
-	  build/lock/bin/pip freeze --exclude-editable; } > build/constraints.txt
+	  build/lock/bin/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > build/constraints.txt
 	mv build/constraints.txt infra/constraints.txt
 	rm -rf build/lock
 
