@@ -1,0 +1,5 @@
+"""`python -m dawnchorus.cli`."""
+
+from dawnchorus.cli import main
+
+main()

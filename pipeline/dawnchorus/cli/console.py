@@ -1,0 +1,53 @@
+"""The terminal of every command: where it prints, and how an error becomes one sentence and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from dawnchorus.errors import DataError, DawnChorusError, Fenced, OutputOwned, UserError
+
+out = Console()
+err = Console(stderr=True)
+_debug = False
+
+
+def set_debug(on: bool) -> None:
+    """From now on errors keep their traceback."""
+    global _debug
+    _debug = on
+
+
+def debugging() -> bool:
+    """Whether errors keep their traceback."""
+    return _debug
+
+
+def say_error(label: str, sentence: str) -> None:
+    """Not wrapped: paths and commands in it are there to be copied, and logs to be searched."""
+    err.print(Text.assemble((label, "bold red"), sentence), soft_wrap=True)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Errors become one sentence with the fix, and an exit code; `--debug` shows the traceback."""
+    try:
+        yield
+    except (UserError, DataError, Fenced) as e:
+        if _debug:
+            raise
+        code = 5 if isinstance(e, (OutputOwned, Fenced)) else 2
+        say_error("Error: ", str(e))
+        raise typer.Exit(code) from e
+    except DawnChorusError as e:
+        if _debug:
+            raise
+        say_error("Error: ", str(e))
+        raise typer.Exit(1) from e
+    except KeyboardInterrupt as e:
+        err.print("Stopped. Run the same command to go on.")
+        raise typer.Exit(130) from e

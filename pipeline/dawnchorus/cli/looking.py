@@ -1,0 +1,70 @@
+"""The commands that look at an output or at this machine: show, export, doctor."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from dawnchorus.cli.console import out, plainly
+from dawnchorus.cli.options import ConfigArguments, Input, Output, OutputArgument, read_config
+
+
+class ExportFormat(StrEnum):
+    """Formats of `export`."""
+
+    srt = "srt"
+    vtt = "vtt"
+    txt = "txt"
+    jsonl = "jsonl"
+    nemo = "nemo"
+
+
+def show(
+    output: OutputArgument,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Rows to show.")] = 20,
+    status: Annotated[
+        str | None, typer.Option("--status", help="Only rows of this status: ok, empty, failed.")
+    ] = None,
+) -> None:
+    """Show transcripts of an output as a table."""
+    from dawnchorus.show import show_table
+
+    with plainly():
+        for part in show_table(output, limit=limit, status=status):
+            out.print(part)
+
+
+def export(
+    output: OutputArgument,
+    destination: Annotated[
+        str, typer.Argument(metavar="DESTINATION", help="Folder (srt, vtt, txt) or file (jsonl, nemo).")
+    ],
+    format: Annotated[ExportFormat, typer.Option("--format", "-f", help="What to write.")] = ExportFormat.srt,
+) -> None:
+    """Write transcripts as subtitles, text, JSON lines or a NeMo manifest with pred_text."""
+    from dawnchorus import export as exporting
+
+    with plainly():
+        out.print(
+            exporting.export(output, destination, format.value).sentence(), markup=False, soft_wrap=True
+        )
+
+
+def doctor(arguments: ConfigArguments = None, input: Input = None, output: Output = None) -> None:
+    """Check this machine (and, with a configuration, its storage), and say how to mend what is missing."""
+    from dawnchorus import doctor as examining
+
+    with plainly():
+        settings = (
+            read_config(arguments, input=input, output=output) if arguments or input or output else None
+        )
+        checks = examining.checks(settings)
+        for check in checks:
+            mark = ("✓", "green") if check.ok else ("✗", "bold red")
+            out.print(Text.assemble(mark, f" {check.name}: {check.detail}"), soft_wrap=True)
+            if not check.ok:
+                out.print(Text(f"    fix: {check.fix}", style="yellow"), soft_wrap=True)
+        raise typer.Exit(0 if all(c.ok for c in checks) else 1)
