@@ -5,6 +5,7 @@ The settings here are those that measurement showed to matter. Knows nothing of 
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -112,6 +113,13 @@ def tune(block_bytes: int) -> None:
     context.execution_options.preserve_order = False
     # What stops a graph reaches the user as one sentence of ours, not as Ray's page of traceback.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+
+
+def free_stopped_graphs() -> None:
+    """Let go of the actors of graphs that stopped with an error. Handles of theirs stay in reference
+    cycles with the error's traceback, and Ray keeps an actor, and its slots, while a handle lives: the
+    next graph would wait for them for ever."""
+    gc.collect()
 
 
 def resources(config: RunConfig) -> Resources:

@@ -79,6 +79,7 @@ def _transcribe(
         try:
             ending = _passes(prepared, owner, work, use, scratch, ui)
         finally:
+            cluster.free_stopped_graphs()
             _publish(prepared, owner.epoch)
     return use, ending
 
@@ -101,7 +102,7 @@ def _passes(
     prepared: Prepared, owner: fence.Fence, work: Survey, use: Resources, scratch: str, ui: Ui
 ) -> BaseException | None:
     """Attempt after attempt, the first over `work`, until nothing is pending (returns None) or something
-    stops the run."""
+    stops the run (returned without its traceback, which holds the graph)."""
     aborts, alone = 0, pa.array([], pa.string())
     for number in range(prepared.config.resume.max_attempts + _MAX_ABORTS):
         if number:
@@ -115,16 +116,18 @@ def _passes(
         try:
             attempt.transcribe(ui)
         except KeyboardInterrupt as e:
-            return attempt.stalled or e
+            return (attempt.stalled or e).with_traceback(None)
         except Exception as e:
             known = _our_error(e)
             if isinstance(known, RunPaused):
-                return known
+                return known.with_traceback(None)
             aborts += 1
             if known is not None or aborts >= _MAX_ABORTS:
                 raise known or e from e
             alone = attempt.in_flight()
             ui.say(f"The graph stopped ({_first_line(e)}); {len(alone):,} recordings are tried one by one.")
+        # After the except clause, which holds the last reference to the stopped graph from outside.
+        cluster.free_stopped_graphs()
     raise AssertionError(f"{len(work.pending)} recordings are still pending after every attempt")
 
 

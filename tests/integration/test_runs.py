@@ -169,6 +169,34 @@ def test_a_chunk_that_ends_its_process_costs_itself_only(runner: Runner, audio: 
     assert flagged[0]["failure"]["kind"] == "crash"
 
 
+def test_chunks_that_end_more_processes_than_ray_retries_cost_themselves_only(runner: Runner) -> None:
+    """Seven deaths stop the graph; the next one starts with what the engines noted."""
+    audio = archive(runner.folder / "many", [7.0] * 5, seed=5)
+    runner(audio, output=runner.folder / "clean")
+    clean = hashes(chunk_rows(runner.folder / "clean"))
+    poison = sorted(clean)[:3]
+    runner.tell(die_hashes=poison)
+    outcome = runner(audio)
+    assert outcome.exit is Exit.OK, outcome.message
+    assert [s for s in runner.ui.said if s.startswith("The graph stopped")]
+    rows = chunk_rows(runner.output)
+    assert [r["failure"]["kind"] for r in rows if r["failure"]] == ["crash"] * 3
+    assert hashes(rows) == clean - {*poison}
+
+
+def test_an_engine_that_dies_at_every_call_pauses_the_run_and_blames_no_audio(
+    runner: Runner, audio: Path
+) -> None:
+    runner.tell(die_after_calls=0)
+    outcome = runner(audio)
+    assert outcome.exit is Exit.INCOMPLETE
+    assert "that is the engine, not the audio" in outcome.message
+    assert not (runner.output / "transcripts").exists()
+    runner.tell()
+    assert runner(audio).exit is Exit.OK
+    assert not any(r["failure"] for r in transcripts(runner.output).to_pylist())
+
+
 def test_a_passing_engine_fault_is_tried_again_and_only_that_chunk(runner: Runner, audio: Path) -> None:
     runner(audio, output=runner.folder / "clean")
     victim = runner.calls()[1]["hash"]

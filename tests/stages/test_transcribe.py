@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines.fake import waveform_hash
+from dawnchorus.errors import RunPaused
 from dawnchorus.ids import part_id
 from dawnchorus.schema import CHUNKS, DECODED
 from dawnchorus.stages.decoded import decoded_table
@@ -72,6 +74,19 @@ def test_a_window_that_ended_a_process_is_done_one_by_one_and_its_killer_quarant
     assert after[2]["failure"]["kind"] == "crash"
     assert not after[2]["failure"]["transient"]
     assert after[2]["failure"]["attempts"] == 2
-    assert sorted(p.name for p in notes.iterdir()) == sorted([part_id("window", ids), "c2"]), (
+    assert sorted(p.name for p in notes.iterdir()) == sorted([part_id("window", ids), "c2", "succeeded"]), (
         "done is forgotten"
     )
+
+
+def test_when_every_chunk_ended_its_process_the_engine_is_at_fault(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / part_id("window", ["c0", "c1"])).write_bytes(b"x")
+    for name in ("c0", "c1"):
+        (notes / name).write_bytes(b"xx")
+    rows = decoded_table([row(i, 1.0) for i in range(2)])
+    with pytest.raises(RunPaused, match="at each of 2 chunks"):
+        transcriber(tmp_path)(rows)
+    transcriber(tmp_path)(decoded_table([row(5, 1.0)]))
+    assert [r["failure"]["kind"] for r in transcriber(tmp_path)(rows).to_pylist()] == ["crash", "crash"]

@@ -23,7 +23,7 @@ from dawnchorus import ids
 from dawnchorus.chunking import owned
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import create
-from dawnchorus.errors import Terminal
+from dawnchorus.errors import RunPaused, Terminal
 from dawnchorus.records import Hypothesis
 from dawnchorus.schema import CHUNKS, SCHEMA_VERSION, failure_row, segment_row
 
@@ -93,7 +93,13 @@ class Transcriber:
         return [self._alone(i, w) for i, w in zip(chunk_ids, waveforms, strict=True)]
 
     def _alone(self, chunk_id: str, waveform: NDArray[np.float32]) -> Hypothesis:
+        """Raises RunPaused when every chunk so far ended its process."""
         if self.notes.deaths(chunk_id) >= 2:
+            if self.notes.num_killers() > 1 and not self.notes.any_success():
+                raise RunPaused(
+                    f"the engine's process died at each of {self.notes.num_killers()} chunks and transcribed "
+                    "none: that is the engine, not the audio (is its memory enough?)"
+                )
             message = "transcribing this chunk alone ended the engine's process twice"
             return Hypothesis(finish_reason="error", error=Terminal("crash", message, "transcribe").failure())
         with self.notes.during(chunk_id):
@@ -134,6 +140,9 @@ def _result(row: dict[str, Any], hypothesis: Hypothesis, timing: dict[str, Any])
     }
 
 
+_SUCCESS = "succeeded"
+
+
 class _Notes:
     """What was being transcribed when a process ended: one small local file per window or chunk.
 
@@ -149,6 +158,14 @@ class _Notes:
         path = self.folder / name
         return path.stat().st_size if path.exists() else 0
 
+    def num_killers(self) -> int:
+        """How many chunks ended their process twice, each alone."""
+        return sum(p.stat().st_size >= 2 for p in self.folder.iterdir())
+
+    def any_success(self) -> bool:
+        """Whether any call has returned since this folder was made."""
+        return (self.folder / _SUCCESS).exists()
+
     def during(self, name: str) -> _Note:
         """A context: noted while it runs, forgotten when it returns or raises."""
         return _Note(self.folder / name)
@@ -162,7 +179,9 @@ class _Note:
         with open(self.path, "ab") as f:
             f.write(b"x")
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            (self.path.parent / _SUCCESS).touch()
         size = self.path.stat().st_size
         if size <= 1:
             self.path.unlink()
