@@ -18,6 +18,7 @@ ENGINES: dict[str, str] = {
 """Speech engine name -> "module:class"; imported only when asked for."""
 
 LANGUAGE_MODELS: dict[str, str] = {
+    "hf": "dawnchorus.engines.hf:HfLanguageModel",
     "fake": "dawnchorus.engines.fake:FakeEngine",
 }
 """The same for LLM mode; a name in both tables is one class that does both."""

@@ -73,7 +73,8 @@ class Vocabulary:
 
     def content(self, text: str) -> list[int]:
         """Ids of a user's text; none of them controls anything."""
-        ids = (self._moved.get(i, i) for i in self._plain.encode(text, add_special_tokens=False).ids)
+        whole = text.encode("utf-8", "replace").decode()  # half a surrogate pair is no text
+        ids = (self._moved.get(i, i) for i in self._plain.encode(whole, add_special_tokens=False).ids)
         return [i for i in ids if i not in self._control]
 
     def template(self, text: str) -> list[int]:
