@@ -85,3 +85,22 @@ def part_id(fingerprint_: str, chunk_ids: Iterable[str]) -> str:
 def run_id(output: str, manifest_digest: str, fingerprint_: str) -> str:
     """Id of a run: the same command over the same input into the same output is the same run."""
     return _digest(["run", output, manifest_digest, fingerprint_], _SHORT_BYTES)
+
+
+def transcript_hash(segments: Iterable[Mapping[str, Any]]) -> str:
+    """Id of what was said by whom and when; `segments` are rows with channel, speaker, start, end, text."""
+    parts = ["transcript"]
+    for s in segments:
+        times = (str(microseconds(s["start"])), str(microseconds(s["end"])))
+        parts += [str(s["channel"]), s["speaker"] or "", *times, s["text"] or ""]
+    return _digest(parts)
+
+
+def answer_fingerprint(facts: Mapping[str, Any]) -> str:
+    """Id of everything but the transcript that can change an answer."""
+    return _digest(["answer", canonical_json(facts)], _SHORT_BYTES)
+
+
+def step_id(fingerprint_: str, transcript: str, prompt: str) -> str:
+    """Id of one step towards an answer: the whole text of its prompt is in it."""
+    return _digest(["step", fingerprint_, transcript, prompt])
