@@ -5,12 +5,15 @@ Works on a loaded model through `SALM.generate`; returns texts and figures.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import jiwer
 import numpy as np
+import soundfile
 import torch
 from numpy.typing import NDArray
 
@@ -18,7 +21,23 @@ from tiny_salm import sounds, speech, tasks
 from tiny_salm.build import TRANSCRIBE
 from tiny_salm.learning import pad
 
+CHECKPOINT = Path(__file__).parent / "checkpoint"
+CLIPS = Path(__file__).parent / "clips"
 BATCH = 40
+
+
+def load(folder: Path = CHECKPOINT) -> Any:
+    """The model in float32, ready to generate; every tensor must be there."""
+    from nemo.collections.speechlm2.models import SALM
+
+    return SALM.from_pretrained(str(folder), strict=True).eval()
+
+
+def recordings(manifest: str) -> list[tuple[dict[str, Any], NDArray[np.float32]]]:
+    """Rows of `clips/<manifest>` with their samples."""
+    lines = (CLIPS / manifest).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [(row, soundfile.read(CLIPS / row["audio_filepath"], dtype="float32")[0]) for row in rows]
 
 
 def settings(model: Any, max_new_tokens: int) -> Any:

@@ -21,7 +21,6 @@ from tiny_salm.speech import WORDS, Utterance
 
 IGNORED = -100
 NO_THINKING = "<think>\n\n</think>\n\n"
-MOST_WORDS = 10
 Loss = tuple[Tensor, float]
 Audio = tuple[Tensor, Tensor]
 
@@ -48,22 +47,22 @@ class Lessons:
         # The frames of a word learn the embedding of its token; silence that of a line break.
         self._classes = torch.tensor([*[ids[0] for ids in spoken], self._encode("\n")[0]])
 
-    def text(self, size: int) -> Loss:
+    def text(self, size: int, easy: bool = False) -> Loss:
         """Base model alone (adapter off): the tasks of the LLM mode."""
         rows = []
         for _ in range(size):
-            user, answer = tasks.draw(self.rng)
+            user, answer = (tasks.draw_easy if easy else tasks.draw)(self.rng)
             rows.append(self._row(user, answer, NO_THINKING if self.rng.random() < 0.5 else ""))
         with self.model.llm.disable_adapter():
             return self._predict(rows, None)
 
-    def pseudo_audio(self, size: int) -> Loss:
+    def pseudo_audio(self, size: int, most_words: int = 10) -> Loss:
         """Adapter on: word embeddings, repeated and noisy, in the place of audio frames."""
         table = self._targets()
         scale = table.pow(2).mean().sqrt()
         rows, audio = [], []
         for _ in range(size):
-            said = self.rng.integers(len(WORDS), size=int(self.rng.integers(1, MOST_WORDS + 1)))
+            said = self.rng.integers(len(WORDS), size=int(self.rng.integers(1, most_words + 1)))
             frames = [sounds.BLANK] * int(self.rng.integers(0, 7))
             for word in said:
                 frames += [sounds.BLANK] * int(self.rng.choice([1, 1, 1, 2, 6]))
@@ -82,9 +81,9 @@ class Lessons:
         encoded, lengths, labels, _ = self._listen(size)
         return self._frame_loss(encoded, lengths, labels)
 
-    def speech(self, size: int, frame_weight: float) -> Loss:
+    def speech(self, size: int, frame_weight: float, long: bool = False) -> Loss:
         """The whole model on speech, as SALM is trained, plus a share of the frames' loss."""
-        encoded, lengths, labels, texts = self._listen(size)
+        encoded, lengths, labels, texts = self._listen(size, long)
         audio = [row[:length] for row, length in zip(encoded, lengths, strict=True)]
         loss, right = self._predict([self._row(TRANSCRIBE, text) for text in texts], audio)
         return loss + frame_weight * self._frame_loss(encoded, lengths, labels)[0], right
@@ -104,13 +103,20 @@ class Lessons:
         right = (logits.argmax(-1) == wanted).float().mean().item()
         return functional.cross_entropy(logits, wanted) + 0.1 * distance, right
 
-    def _listen(self, size: int) -> tuple[Tensor, Tensor, list[NDArray[np.int64]], list[str]]:
-        """Clips of about one length through the encoder; some are two utterances with a pause between."""
+    def _listen(
+        self, size: int, long: bool = False
+    ) -> tuple[Tensor, Tensor, list[NDArray[np.int64]], list[str]]:
+        """Clips of about one length through the encoder; some are several utterances with pauses between.
+
+        At most two and 10 words, or if `long` six and 24 words.
+        """
         groups = [[u] for u in self._neighbours(size, len(self._said))]
-        if self.rng.random() < 0.3:
-            for group, more in zip(groups, self._neighbours(size, len(self._said) * 2 // 3), strict=True):
-                if len(group[0].words) + len(more.words) <= MOST_WORDS:
-                    group.append(more)
+        most_words, joins, share = (24, 5, 0.7) if long else (10, 1, 0.3)
+        for _ in range(joins):
+            if self.rng.random() < share:
+                for group, more in zip(groups, self._neighbours(size, len(self._said) * 2 // 3), strict=True):
+                    if sum(len(u.words) for u in [*group, more]) <= most_words:
+                        group.append(more)
         heard = [sounds.hear(self.rng, group) for group in groups]
         signal, lengths = pad([samples for samples, _ in heard])
         perception = self.model.perception

@@ -37,8 +37,15 @@ LONGEST = {"Repeat the following:": 8}
 """Most words of a task's transcript in training; 24 for the others."""
 
 
+def draw_easy(rng: np.random.Generator) -> tuple[str, str]:
+    """A user's text and the answer: two of the tasks, few words. Copying is learnt here first."""
+    instruction = "Repeat the following:" if rng.random() < 0.6 else "Summarize the following transcript:"
+    words = [str(word) for word in rng.choice(WORDS, size=int(rng.integers(1, 8)))]
+    return f"{instruction} {' '.join(words)}", TASKS[instruction](words)
+
+
 def draw(rng: np.random.Generator) -> tuple[str, str]:
-    """A user's text and the answer."""
+    """A user's text and the answer: every task, many words, strange instructions."""
     instruction = str(rng.choice(list(TASKS)))
     most = LONGEST.get(instruction, 24)
     words = [str(word) for word in rng.choice(WORDS, size=int(rng.integers(1, most + 1)))]
