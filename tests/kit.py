@@ -181,7 +181,12 @@ def transcripts(output: Path) -> pa.Table:
 
 def comparable(output: Path) -> list[dict[str, Any]]:
     """Transcript rows without what may differ between a broken and an unbroken run."""
-    rows = transcripts(output).to_pylist()
+    return comparable_rows(transcripts(output))
+
+
+def comparable_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The same of a table that was read already."""
+    rows = table.to_pylist()
     for row in rows:
         for name in NOT_COMPARED:
             row.pop(name)

@@ -9,6 +9,7 @@ from typing import Any
 from dawnchorus import storage
 from dawnchorus.errors import RunPaused
 from dawnchorus.reconcile import Reconciliation
+from dawnchorus.report.words import many
 
 
 class Exit(IntEnum):
@@ -58,7 +59,9 @@ class Outcome:
                 ("rtfx", f"{spent['rtfx']:.1f} audio seconds per second, reading and decoding included")
             )
         if wer["wer"] is not None:
-            words = f"{wer['num_words']:,} words of {wer['num_recordings']:,} recordings with a reference"
+            words = (
+                f"{wer['num_words']:,} words of {many(wer['num_recordings'], 'recording')} with a reference"
+            )
             rows.append(("WER", f"{wer['wer']:.1%} over {words}"))
         elif wer["note"]:
             rows.append(("WER", wer["note"]))
@@ -95,4 +98,4 @@ def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> 
     if isinstance(ending, RunPaused):
         return f"Paused: {ending}. Nothing was lost; mend it and run the same command."
     left = found.num_transient + found.num_missing
-    return f"{left:,} recordings failed for reasons that may pass; run the same command to try them again."
+    return f"{many(left, 'recording')} failed for reasons that may pass; run the same command to try again."

@@ -24,6 +24,7 @@ from dawnchorus.errors import DawnChorusError, RunPaused
 from dawnchorus.outcome import Exit, Outcome, exit_code, message
 from dawnchorus.prepare import Prepared, Survey, prepare, refuse_other_fingerprint, survey
 from dawnchorus.reconcile import reconcile
+from dawnchorus.report.words import many
 
 _MAX_ABORTS = 3
 
@@ -36,6 +37,7 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
         Fenced: another run took the output over.
     """
     started = time.time()
+    ui.say(f"Reading {storage.shown(config.input)} ...")
     prepared = prepare(config)
     storage.check_writable(prepared.output)
     # Before anything is created; `survey` reads the chunks too, which is for the owner to do.
@@ -109,7 +111,7 @@ def _passes(
             work = survey(prepared, first=False, alone=alone)
             if not len(work.pending):
                 return None
-            ui.say(f"{len(work.pending):,} recordings are tried again.")
+            ui.say(f"Trying again: {many(len(work.pending), 'recording')}.")
             time.sleep(prepared.config.resume.backoff_seconds)
             owner.advance()
         attempt = Attempt(prepared, work, owner.epoch, use, scratch)
@@ -125,7 +127,9 @@ def _passes(
             if known is not None or aborts >= _MAX_ABORTS:
                 raise known or e from e
             alone = attempt.in_flight()
-            ui.say(f"The graph stopped ({_first_line(e)}); {len(alone):,} recordings are tried one by one.")
+            ui.say(
+                f"The graph stopped ({_first_line(e)}). Trying {many(len(alone), 'recording')} one by one."
+            )
         # After the except clause, which holds the last reference to the stopped graph from outside.
         cluster.free_stopped_graphs()
     raise AssertionError(f"{len(work.pending)} recordings are still pending after every attempt")
