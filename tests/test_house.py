@@ -30,7 +30,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 MODULE_LINES = 300
 FUNCTION_LINES = 60
-LONGER_MODULES = {"config.py": 380}
+LONGER_MODULES = {"config.py": 450}
 """One declaration per key, with its documentation: a list, not a program."""
 SWALLOWERS: set[str] = set()
 """Modules with an `except Exception` that raises nothing again: the row guards."""

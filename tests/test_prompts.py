@@ -86,7 +86,7 @@ def test_names_changes_and_new_prompts() -> None:
     assert [p.name for p in resolve(["summary", "topics"])] == ["summary", "topics"]
     assert resolve([]) == ()
     assert asking("Who?").name != asking("When?").name
-    assert "schema" in summary.facts()
+    assert "json_schema" in summary.facts()
     assert "name" not in summary.facts()
 
 
@@ -97,8 +97,8 @@ def test_names_changes_and_new_prompts() -> None:
         (["qa"], "qa needs a question"),
         ({"qa": {"question": "  "}}, "qa needs a question"),
         ({"mine": {"template": "no place"}}, "no {transcript}"),
-        ({"mine": {"template": "{transcript}", "schema": {"type": "objekt"}}}, "no JSON Schema"),
-        ({"mine": {"template": "{transcript}", "schema": {"$ref": "http://x/y"}}}, "refers to another"),
+        ({"mine": {"template": "{transcript}", "json_schema": {"type": "objekt"}}}, "no JSON Schema"),
+        ({"mine": {"template": "{transcript}", "json_schema": {"$ref": "http://x/y"}}}, "refers to another"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(given_: Any, said: str) -> None:
@@ -115,7 +115,7 @@ GOOD = {"action_items": [{"task": "Send the lamps.", "who": "Cora", "when": None
     [json.dumps(GOOD), f"```json\n{json.dumps(GOOD, indent=1)}\n```", f"Sure: {GOOD and json.dumps(GOOD)}."],
 )
 def test_json_is_found_in_an_answer(text: str) -> None:
-    made, problem = fitting_json(text, SHIPPED["action_items"].schema or {})
+    made, problem = fitting_json(text, SHIPPED["action_items"].json_schema or {})
     assert problem == ""
     assert json.loads(made or "") == GOOD
 
@@ -132,7 +132,7 @@ def test_json_is_found_in_an_answer(text: str) -> None:
     ],
 )
 def test_json_that_does_not_fit_says_why(text: str, said: str) -> None:
-    made, problem = fitting_json(text, SHIPPED["action_items"].schema or {})
+    made, problem = fitting_json(text, SHIPPED["action_items"].json_schema or {})
     assert made is None
     assert said in problem
     again = SHIPPED["action_items"].repair("PROMPT", f"{text} <|im_end|>", problem)

@@ -202,7 +202,7 @@ def _ids(steps: Iterable[Step]) -> tuple[str, ...]:
 
 def _answer_tokens(prompt: Prompt) -> int:
     """Tokens to keep free for an answer; twice and some where it may be asked for once more."""
-    return prompt.max_tokens if prompt.schema is None else 2 * prompt.max_tokens + 160
+    return prompt.max_tokens if prompt.json_schema is None else 2 * prompt.max_tokens + 160
 
 
 def transcript_lines(segments: Sequence[Mapping[str, Any]], times: bool) -> tuple[list[str], str]:

@@ -24,6 +24,7 @@ from dawnchorus.config import RunConfig
 from dawnchorus.engines import create
 from dawnchorus.engines.base import Engine, Identity
 from dawnchorus.errors import FingerprintMismatch
+from dawnchorus.llm import Asked, asked
 from dawnchorus.records import Seconds
 from dawnchorus.schema import RECORDINGS, SCHEMA_VERSION
 
@@ -42,6 +43,7 @@ class Prepared:
     fingerprint_facts: Mapping[str, Any]
     manifest: pa.Table
     summary: manifest.Snapshot
+    asked: Asked | None = None
 
     @property
     def run_url(self) -> str:
@@ -110,6 +112,7 @@ def prepare(config: RunConfig) -> Prepared:
     output = storage.absolute(config.output)
     engine = create(config.engine)
     identity = engine.identity()
+    questions = asked(config)
     facts = {
         **config.fingerprint_facts(),
         "identity": dict(identity.facts),
@@ -121,7 +124,7 @@ def prepare(config: RunConfig) -> Prepared:
         table = pq.read_table(folder, schema=RECORDINGS, memory_map=False)
     run_id = config.run_id or ids.run_id(storage.canonical_uri(config.output), summary.digest, fingerprint)
     run_facts = RunFacts(config.engine.name, identity.model, identity.revision, run_id, fingerprint)
-    return Prepared(config, output, engine, identity, run_facts, facts, table, summary)
+    return Prepared(config, output, engine, identity, run_facts, facts, table, summary, questions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,14 +63,14 @@ class Prompt:
     """One question to every transcript. `template` holds `{transcript}` (and `{question}` where one is
     asked); `map_template` makes notes of one piece, `combine_template` one note of several.
 
-    `schema` is a JSON Schema that the answer has to fit; `times` marks each line of the transcript with
+    `json_schema` is a JSON Schema that the answer has to fit; `times` marks each line of the transcript with
     its time; `version` goes up when a shipped text changes.
     """
 
     name: str
     template: str
     max_tokens: int = 300
-    schema: Mapping[str, Any] | None = None
+    json_schema: Mapping[str, Any] | None = None
     question: str | None = None
     times: bool = False
     map_template: str = MAP_TEMPLATE
@@ -102,7 +102,7 @@ class Prompt:
         return _fill(_REPAIR, prompt=prompt, answer=neutralise(answer), problem=problem[:_PROBLEM_CHARACTERS])
 
     def _json_request(self) -> str:
-        return "" if self.schema is None else _fill(_JSON_REQUEST, schema=json.dumps(self.schema))
+        return "" if self.json_schema is None else _fill(_JSON_REQUEST, schema=json.dumps(self.json_schema))
 
     def _task(self) -> str:
         """The template without its data, as one paragraph."""
@@ -151,14 +151,14 @@ SHIPPED = {
             "in one sentence; who is to do it and by when, or null where nobody says. If there is nothing "
             "to do, the list is empty.",
             max_tokens=500,
-            schema=_object(action_items=_list_of(_object(task=_TEXT, who=_PERHAPS, when=_PERHAPS))),
+            json_schema=_object(action_items=_list_of(_object(task=_TEXT, who=_PERHAPS, when=_PERHAPS))),
         ),
         Prompt(
             "topics",
             _DATA + "Name the topics of the recording, at most eight, in the order in which they come up: "
             "a title of a few words each, and one sentence on what is said about it.",
             max_tokens=500,
-            schema=_object(topics=_list_of(_object(title=_TEXT, about=_TEXT))),
+            json_schema=_object(topics=_list_of(_object(title=_TEXT, about=_TEXT))),
         ),
         Prompt(
             "qa",
@@ -216,19 +216,19 @@ def _check(prompt: Prompt) -> None:
             raise ConfigError(f"A template of {where} has no {{{place}}}.", "Say where it goes.")
     if "{question}" in prompt.template and not (prompt.question or "").strip():
         raise ConfigError(f"{where} needs a question.", f"Set {where}.question, or use `ask --question`.")
-    if prompt.schema is not None:
-        _check_schema(prompt.schema, where)
+    if prompt.json_schema is not None:
+        _check_schema(prompt.json_schema, where)
 
 
 def _check_schema(schema: Mapping[str, Any], where: str) -> None:
     import jsonschema
 
     if '"$ref"' in json.dumps(schema) and re.search(r'"\$ref": "(?!#)', json.dumps(schema)):
-        raise ConfigError(f"{where}.schema refers to another document.", "Write it into the schema.")
+        raise ConfigError(f"{where}.json_schema refers to another document.", "Write it into the schema.")
     try:
         jsonschema.validators.validator_for(schema).check_schema(schema)
     except jsonschema.SchemaError as e:
-        raise ConfigError(f"{where}.schema is no JSON Schema: {e.message}.", "Mend it.") from e
+        raise ConfigError(f"{where}.json_schema is no JSON Schema: {e.message}.", "Mend it.") from e
 
 
 def fitting_json(text: str, schema: Mapping[str, Any]) -> tuple[str | None, str]:

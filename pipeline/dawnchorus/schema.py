@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dawnchorus.records import Failure, Segment
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 FAILURE = pa.struct(
     [
@@ -61,10 +61,13 @@ TIMING = pa.struct(
 ANSWER = pa.struct(
     [
         pa.field("name", pa.string()),
+        pa.field("question", pa.string()),
         pa.field("text", pa.string()),
         pa.field("json", pa.string()),
         pa.field("finish_reason", pa.string()),
+        pa.field("flags", pa.list_(pa.string())),
         pa.field("status", pa.string()),
+        pa.field("failure", FAILURE),
         pa.field("fingerprint", pa.string()),
     ]
 )
@@ -205,6 +208,61 @@ TRANSCRIPTS = pa.schema(
     ]
 )
 """`transcripts/`: exactly one row per recording; the table people read."""
+
+ASK_ROWS = pa.schema(
+    [
+        pa.field("home", pa.string(), nullable=False),
+        pa.field("recording_id", pa.string(), nullable=False),
+        pa.field("parts", pa.list_(pa.string())),
+    ]
+)
+"""What graph 3 has to look at: one Parquet row group per home file, its recordings to ask about (or to fold
+answers into), each with the committed windows of answers that name it."""
+
+_STEP = [
+    pa.field("kind", pa.string(), nullable=False),
+    pa.field("recording_id", pa.string(), nullable=False),
+    pa.field("transcript_hash", pa.string(), nullable=False),
+    pa.field("name", pa.string(), nullable=False),
+    pa.field("question", pa.string()),
+    pa.field("answer_fingerprint", pa.string(), nullable=False),
+    pa.field("step_id", pa.string(), nullable=False),
+    pa.field("step", pa.int32()),
+    pa.field("inputs", pa.list_(pa.string())),
+    pa.field("flags", pa.list_(pa.string())),
+    pa.field("failure", FAILURE),
+]
+
+STEPS = pa.schema(
+    [
+        *_STEP,
+        pa.field("prompt", pa.string()),
+        pa.field("max_tokens", pa.int32()),
+        pa.field("tries", pa.int32()),
+    ]
+)
+"""What travels to the language model: one request per row. `tries` counts the step's earlier attempts; a
+row with a `failure` is not asked, it only has to be committed."""
+
+ANSWERS = pa.schema(
+    [
+        *_STEP,
+        pa.field("text", pa.string()),
+        pa.field("json", pa.string()),
+        pa.field("finish_reason", pa.string()),
+        pa.field("num_tokens", pa.int32()),
+        pa.field("status", pa.string()),
+        pa.field("timing", TIMING),
+        pa.field("attempt", pa.int32()),
+        pa.field("run_id", pa.string()),
+        pa.field("engine", pa.string()),
+        pa.field("model", pa.string()),
+        pa.field("model_revision", pa.string()),
+        pa.field("schema_version", pa.int32()),
+    ]
+)
+"""`answers/`: one row per step towards an answer. `kind` is `piece` (notes on a part of a long transcript),
+`combine` (notes of notes) or `answer`; `inputs` are the step ids of the notes a step was given."""
 
 
 def failure_row(failure: Failure | None) -> dict[str, Any] | None:
