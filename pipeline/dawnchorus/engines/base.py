@@ -33,11 +33,15 @@ class Licence:
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Which model this is. `facts` holds everything of the engine that can change `pred_text`
-    (weights hash, package version, dtype, decoding options); it enters the fingerprint."""
+    (weights hash, package version, dtype, decoding options); it enters the fingerprint. `licence` is this
+    model's own, None: that of the class's default model. `english_only`: it writes nothing else, whatever
+    it hears."""
 
     model: str
     revision: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    licence: Licence | None = None
+    english_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

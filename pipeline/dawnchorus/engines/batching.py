@@ -30,6 +30,11 @@ def pack(sizes: Sequence[float], budget: float) -> list[list[int]]:
     return batches
 
 
+def is_out_of_memory(e: Exception) -> bool:
+    """Whether an error says that memory did not suffice; torch and CTranslate2 say it by RuntimeErrors."""
+    return isinstance(e, (RuntimeError, MemoryError)) and "memory" in str(e).lower()
+
+
 def run_in_batches(
     items: Sequence[T],
     sizes: Sequence[float],

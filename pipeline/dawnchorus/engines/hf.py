@@ -16,6 +16,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any, ClassVar
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import hub
 from dawnchorus.engines.base import Identity, Licence, Request
-from dawnchorus.engines.batching import run_in_batches
+from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
 from dawnchorus.engines.chat import Frame, Vocabulary, answer, frame, padded, too_long
 from dawnchorus.engines.checks import error
 from dawnchorus.errors import ConfigError, EngineUnavailable
@@ -32,6 +33,7 @@ from dawnchorus.records import Hypothesis
 
 INSTALL = "pip install 'dawnchorus[hf]'"
 DEFAULT_MODEL = "Qwen/Qwen3-1.7B"
+_DEFAULT_REVISION = "70d244cc86ccca08cf5af4e1e306ecf908b1ad5e"
 _OPTIONS = ("batch_tokens", "context_tokens")
 _SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "README.md")
 _IDENTITY_FILES = ("*.json", "*.jinja", "*.model", "*.txt")
@@ -58,13 +60,16 @@ class HfLanguageModel:
             )
         self._config = config
         self._model_name = config.model or DEFAULT_MODEL
+        self._revision = config.revision or (None if config.model else _DEFAULT_REVISION)
         self._model: Any = None
         self._frame = Frame((), ())
+        # An actor makes two calls at once; two batches at once could run out of memory.
+        self._lock = threading.Lock()
 
     @cached_property
     def _folder(self) -> Path:
         """The model's small files; those of a hub model are downloaded."""
-        return hub.fetch(self._model_name, self._config.revision, _SMALL_FILES, INSTALL)
+        return hub.fetch(self._model_name, self._revision, _SMALL_FILES, INSTALL)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
@@ -120,7 +125,7 @@ class HfLanguageModel:
             "transformers": _version("transformers"),
         }
         revision = hub.commit(folder, self._model_name) or f"sha256:{weights[:12]}"
-        return Identity(self._model_name, revision, facts)
+        return Identity(self._model_name, revision, facts, hub.licence(folder, self._model_name))
 
     def load(self) -> None:
         """Load the weights after checking them, and run once.
@@ -130,7 +135,7 @@ class HfLanguageModel:
         """
         expected = self.identity().facts["weights_sha256"]
         patterns = (*_SMALL_FILES, *hub.weight_files(self._folder))
-        folder = hub.fetch(self._model_name, self._config.revision, patterns, INSTALL)
+        folder = hub.fetch(self._model_name, self._revision, patterns, INSTALL)
         names = hub.weight_files(folder)
         if hub.digest((n, hub.actual_sha256(folder / n)) for n in names) != expected:
             raise EngineUnavailable(f"The weights in {folder} are damaged.", "Download them anew.")
@@ -204,7 +209,9 @@ class HfLanguageModel:
         from dawnchorus.engines.generation import generate
 
         ids, mask = padded([prompt for prompt, _ in jobs], self._padding)
-        rows = generate(self._model, ids, mask, [most for _, most in jobs], self._ends, self._padding)
+        most = [limit for _, limit in jobs]
+        with self._lock:
+            rows = generate(self._model, ids, mask, most, self._ends, self._padding)
         return [self._answer(*row) for row in rows]
 
     def _answer(self, ids: list[int], ended: bool, avg_logprob: float) -> Hypothesis:
@@ -212,7 +219,7 @@ class HfLanguageModel:
         return answer(text, len(ids), ended, avg_logprob)
 
     def _is_out_of_memory(self, e: Exception) -> bool:
-        found = isinstance(e, (RuntimeError, MemoryError)) and "memory" in str(e).lower()
+        found = is_out_of_memory(e)
         if found and self._device() == "cuda":
             import torch
 
