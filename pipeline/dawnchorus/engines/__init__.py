@@ -13,11 +13,14 @@ if TYPE_CHECKING:
 
 ENGINES: dict[str, str] = {
     "whisper": "dawnchorus.engines.whisper:WhisperEngine",
+    "salm": "dawnchorus.engines.salm:SalmEngine",
+    "nemo_asr": "dawnchorus.engines.nemo_asr:NemoAsrEngine",
     "fake": "dawnchorus.engines.fake:FakeEngine",
 }
 """Speech engine name -> "module:class"; imported only when asked for."""
 
 LANGUAGE_MODELS: dict[str, str] = {
+    "salm": "dawnchorus.engines.salm:SalmEngine",
     "hf": "dawnchorus.engines.hf:HfLanguageModel",
     "fake": "dawnchorus.engines.fake:FakeEngine",
 }

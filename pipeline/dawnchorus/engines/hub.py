@@ -133,6 +133,12 @@ def licence(folder: Path | None, model: str) -> Licence:
     return Licence(unknown, "" if local else page, name if local else model)
 
 
+def languages(folder: Path) -> list[str]:
+    """Language codes that the model's card names; empty where it names none."""
+    said = _card(folder).get("language")
+    return [str(x).lower() for x in (said if isinstance(said, list) else [said] if said else [])]
+
+
 def _card(folder: Path) -> dict[str, Any]:
     """The YAML that a model card begins with."""
     try:
