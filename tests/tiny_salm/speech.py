@@ -93,6 +93,7 @@ class Espeak:
 
     def __init__(self) -> None:
         self._library: Any = ctypes.CDLL("libespeak-ng.so.1")
+        self._libc: Any = ctypes.CDLL(None)
         self._rate: int = self._library.espeak_Initialize(_SYNCHRONOUS, 0, None, 0)
         if self._rate <= 0:
             raise RuntimeError("espeak-ng does not start: is espeak-ng-data installed?")
@@ -112,6 +113,8 @@ class Espeak:
         for parameter, value in ((_RATE, voice.rate), (_PITCH, voice.pitch), (_WORD_GAP, voice.gap)):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._pieces, self._starts = [], []
+        # Breath is rand(), whose state other libraries of the process move.
+        self._libc.srand(1)
         text = separator.join(words).encode()
         self._library.espeak_Synth(text, len(text) + 1, 0, _CHARACTERS, 0, _UTF8, None, None)
         if len(self._starts) != len(words):

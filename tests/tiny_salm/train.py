@@ -83,12 +83,12 @@ def stages(scale: float) -> list[Stage]:
     everything = {"encoder": 8e-4, "projection": 8e-4, "lora": 1e-3, "llm": 6e-4}
     return [
         # The mixture of all tasks alone stays at 60 % of tokens right for 500 steps and more.
-        Stage("easy text", steps(450), {"llm": 3e-3}, lambda x: x.text(48, easy=True)),
-        Stage("text", steps(400), {"llm": 1.5e-3}, lambda x: x.text(32)),
+        Stage("easy text", steps(300), {"llm": 3e-3}, lambda x: x.text(48, easy=True)),
+        Stage("text", steps(500), {"llm": 1.5e-3}, lambda x: x.text(32)),
         Stage("pseudo audio", steps(900), {"llm": 2e-3, "lora": 2e-3}, _pseudo_audio),
-        Stage("frames", steps(1200), {"encoder": 1.5e-3, "projection": 1.5e-3}, lambda x: x.frames(16)),
-        Stage("speech", steps(5000), everything, _speech),
-        Stage("longer speech", steps(2500), everything, _longer_speech),
+        Stage("frames", steps(1000), {"encoder": 1.5e-3, "projection": 1.5e-3}, lambda x: x.frames(16)),
+        Stage("speech", steps(2400), everything, _speech),
+        Stage("longer speech", steps(1800), everything, _longer_speech),
     ]
 
 
