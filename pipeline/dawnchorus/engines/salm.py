@@ -1,0 +1,341 @@
+"""NVIDIA Canary-Qwen-2.5B, and any other NeMo SALM: speech to text, and LLM mode from the same weights.
+
+Waveforms in, one Hypothesis each out; prompts in, one answer each out. Knows nothing of files of audio
+or recordings. English only (Canary-Qwen-2.5B). No word times: a chunk is one segment.
+
+The encoder and the language model run in batches of their own, packed by length. A chunk whose text runs
+into its limit, repeats itself, or says too little for what can be heard, is split at the quietest point
+and redone, then flagged. All of it is greedy and depends on the chunk alone, never on its batch.
+
+`model`: a hub name, a folder, or the URL of a bundle (see `dawnchorus bundle`).
+Options (`engine.options`):
+    decoder: how text is generated; the ids are the same in float32. `eager` (default); `static`: fixed
+        shapes, for GPUs; `continuous`: rows that finish make room for others at once.
+    prompt: the user turn before the audio; default as the model was trained.
+    tokens_per_second, tokens_extra, max_tokens: most tokens of a chunk's text: 6 per second and 16 more,
+        256 at most. Fast English has 3 to 4.5 a second.
+    silence_dbfs: float, default -70; a chunk without a tenth of a second louder than this is `empty`:
+        the model writes words on silence.
+    decoder_seconds: padded audio seconds of one batch of the language model; default 4 x batch_seconds.
+    batch_tokens: padded tokens of one LLM-mode batch; default 32768 (3.6 GB of cache for Canary-Qwen).
+    context_tokens: most tokens of a prompt and its answer; default what the language model allows.
+    cache: folder for models from buckets; default DAWNCHORUS_CACHE or ~/.cache/dawnchorus.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from dawnchorus.config import EngineConfig
+from dawnchorus.engines import salm_files
+from dawnchorus.engines.base import Identity, Licence, Request, Waveform
+from dawnchorus.engines.batching import run_in_batches
+from dawnchorus.engines.checks import check, error
+from dawnchorus.engines.salm_files import DEFAULT_MODEL, INSTALL, SalmFiles
+from dawnchorus.engines.salm_guards import best_cut, is_silent, take_of, with_omission
+from dawnchorus.engines.salm_text import TextCodec, without_thoughts
+from dawnchorus.engines.takes import Take, hypothesis, joined, out_of_memory
+from dawnchorus.errors import ConfigError, EngineUnavailable
+from dawnchorus.records import FinishReason, Hypothesis, Seconds, Segment
+
+if TYPE_CHECKING:
+    import torch
+
+    from dawnchorus.engines.salm_generate import Output
+    from dawnchorus.engines.salm_model import SalmModel
+
+_OPTIONS: dict[str, Any] = {
+    "decoder": "eager",
+    "prompt": "Transcribe the following: ",
+    "tokens_per_second": 6.0,
+    "tokens_extra": 16,
+    "max_tokens": 256,
+    "silence_dbfs": -70.0,
+    "decoder_seconds": None,
+    "batch_tokens": 32_768,
+    "context_tokens": None,
+    "cache": None,
+}
+_CHANGE_TEXT = ("prompt", "tokens_per_second", "tokens_extra", "max_tokens", "silence_dbfs")
+_DECODERS = ("eager", "static", "continuous")
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_MOST_SPLITS = 2  # parts of parts of a chunk: 30 s become 7.5 s
+_ATTRIBUTION = (
+    "Canary-Qwen-2.5B by NVIDIA, https://huggingface.co/nvidia/canary-qwen-2.5b, licensed under CC BY 4.0, "
+    "https://creativecommons.org/licenses/by/4.0/. Changes made: the adapter (LoRA) is merged into the "
+    "language model's weights for transcription and left out for LLM mode; recordings are transcribed in "
+    "chunks. It builds on Qwen3-1.7B by the Qwen team (Apache-2.0) and Canary-1B-Flash by NVIDIA (CC BY 4.0)."
+)
+
+
+class SalmEngine:
+    """NeMo's SALM behind both contracts; see the module's page for its options."""
+
+    name: ClassVar[str] = "salm"
+    sampling_rate: ClassVar[int] = 16_000
+    # Canary-Qwen was trained on 40 s and no more: beyond, words in the middle go missing.
+    max_chunk_seconds: ClassVar[Seconds] = 40.0
+    licence: ClassVar[Licence] = Licence(
+        "CC-BY-4.0", "https://creativecommons.org/licenses/by/4.0/", _ATTRIBUTION
+    )
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Raises ConfigError for an option that this engine does not have, or a wrong value."""
+        unknown = sorted(set(config.options) - set(_OPTIONS))
+        if unknown:
+            raise ConfigError(
+                f"The salm engine has no option {unknown[0]!r}.", f"It has: {', '.join(_OPTIONS)}."
+            )
+        self._config = config
+        self._options = _OPTIONS | config.options
+        for name, value, allowed in (
+            ("options.decoder", self._options["decoder"], _DECODERS),
+            ("dtype", config.dtype, _DTYPES),
+        ):
+            if value not in allowed:
+                raise ConfigError(f"engine.{name} = {value!r} is unknown.", f"One of: {', '.join(allowed)}.")
+        self._model: SalmModel | None = None
+        self._lock = threading.RLock()
+        self._light: tuple[SalmFiles, TextCodec] | None = None
+
+    def identity(self) -> Identity:
+        """Name, revision and hashes; fetches configuration and tokenizer, never the weights, if these
+        have a hash where they come from."""
+        files, _ = self._frame()
+        digest = files.weights_sha256 or self._hub_digest(files)
+        if not digest:
+            found = self._find(weights=True)
+            assert found.weights is not None
+            digest = salm_files.sha256(found.weights)
+        try:
+            versions = {p: _version(p) for p in ("nemo_toolkit", "transformers", "torch")}
+        except importlib.metadata.PackageNotFoundError as e:
+            raise EngineUnavailable(f"{e.name} is not installed.", INSTALL) from e
+        facts = {
+            "weights_sha256": digest,
+            **salm_files.content_facts(files),
+            # As asked for: the driver may have another device than the workers.
+            "dtype": self._config.dtype,
+            **versions,
+            "redo_logprob": self._config.redo_logprob,
+            **{k: self._options[k] for k in _CHANGE_TEXT},
+        }
+        model = self._config.model or DEFAULT_MODEL
+        return Identity(model, files.revision or f"sha256:{digest[:12]}", facts)
+
+    def load(self) -> None:
+        """Fetch and verify the files, load the weights, and run once."""
+        files = self._find(weights=True)
+        salm_files.verify(files)
+        from dawnchorus.engines import salm_model
+
+        with salm_model.quiet():
+            try:
+                import torch
+            except ImportError as e:
+                raise EngineUnavailable("torch is not installed.", INSTALL) from e
+        torch.set_num_threads(self._config.threads or len(os.sched_getaffinity(0)))
+        device = self._config.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        dtype = self._config.dtype
+        if dtype == "auto":
+            dtype = "float32" if device == "cpu" else "bfloat16"
+        self._text = TextCodec(files.tokenizer)
+        self._model = salm_model.load(files, device, dtype)
+        before, after = self._model.prompt(self._options["prompt"])
+        self._before, self._after = self._model.embed(before), self._model.embed(after)
+        self.transcribe([np.full(self.sampling_rate, 0.01, np.float32)])
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model = None
+
+    # Speech
+
+    def transcribe(self, waveforms: Sequence[Waveform]) -> list[Hypothesis]:
+        """One Hypothesis per waveform; see the module's page for what is redone."""
+        results = [check(w, self.sampling_rate, self.max_chunk_seconds) for w in waveforms]
+        for i, samples in enumerate(waveforms):
+            if results[i] is None and is_silent(samples, self.sampling_rate, self._options["silence_dbfs"]):
+                results[i] = Hypothesis(finish_reason="empty")
+        good = [i for i, r in enumerate(results) if r is None]
+        with self._lock:
+            settled = self._settle([waveforms[i] for i in good])
+        for i, found in zip(good, settled, strict=True):
+            results[i] = found
+        return [r for r in results if r is not None]
+
+    def _settle(self, waveforms: Sequence[Waveform], splits: int = _MOST_SPLITS) -> list[Hypothesis]:
+        """Decode; split and redo what is doubtful, and keep the better."""
+        if not waveforms:
+            return []
+        rate = self.sampling_rate
+        takes = self._decode(waveforms)
+        hypotheses = [hypothesis(t, len(w) / rate) for t, w in zip(takes, waveforms, strict=True)]
+        if splits == 0:
+            return hypotheses
+        cuts = {i: best_cut(t, w, rate) for i, (t, w) in enumerate(zip(takes, waveforms, strict=True))}
+        split = {i: at for i, at in cuts.items() if at is not None}
+        halves = [h for i, at in split.items() for h in np.split(waveforms[i], [at])]
+        parts = self._settle(halves, splits - 1)
+        for n, (i, at) in enumerate(split.items()):
+            whole = joined(hypotheses[i], parts[2 * n], parts[2 * n + 1], at / rate)
+            if whole.error is None and (takes[i].loops or len(whole.text) > len(hypotheses[i].text)):
+                hypotheses[i] = whole
+        return hypotheses
+
+    def _decode(self, waveforms: Sequence[Waveform]) -> list[Take]:
+        """One take per waveform, or an error where memory does not suffice for it alone."""
+        seconds = [len(w) / self.sampling_rate for w in waveforms]
+        budget = self._config.batch_seconds
+        frames = run_in_batches(
+            waveforms, seconds, budget, self._encode_batch, _is_oom, lambda _, e: out_of_memory(e)
+        )
+        takes = {i: f for i, f in enumerate(frames) if isinstance(f, Take)}
+        jobs = [(f, s) for f, s in zip(frames, seconds, strict=True) if not isinstance(f, Take)]
+        decoded = run_in_batches(
+            jobs,
+            [s for _, s in jobs],
+            self._options["decoder_seconds"] or 4 * budget,
+            self._decode_batch,
+            _is_oom,
+            lambda _, e: out_of_memory(e),
+        )
+        takes.update(zip([i for i in range(len(frames)) if i not in takes], decoded, strict=True))
+        return [with_omission(takes[i], w, self.sampling_rate) for i, w in enumerate(waveforms)]
+
+    def _encode_batch(self, waveforms: list[Waveform]) -> list[torch.Tensor | Take]:
+        return list(self._loaded().encode(waveforms))
+
+    def _decode_batch(self, jobs: list[tuple[torch.Tensor, Seconds]]) -> list[Take]:
+        import torch
+
+        rows = [torch.cat([self._before, frames, self._after]) for frames, _ in jobs]
+        limits = [self._limit(seconds) for _, seconds in jobs]
+        outputs = self._generate(rows, limits)
+        redo = self._config.redo_logprob
+        return [
+            take_of(self._text.decode(output.ids), output, seconds, limit, redo)
+            for output, (_, seconds), limit in zip(outputs, jobs, limits, strict=True)
+        ]
+
+    def _limit(self, seconds: Seconds) -> int:
+        asked = math.ceil(seconds * self._options["tokens_per_second"]) + self._options["tokens_extra"]
+        return int(min(asked, self._options["max_tokens"]))
+
+    def _generate(self, rows: list[torch.Tensor], limits: list[int]) -> list[Output]:
+        from dawnchorus.engines import salm_generate
+
+        return salm_generate.generate(self._loaded(), rows, limits, self._options["decoder"])
+
+    # LLM mode
+
+    @property
+    def context_tokens(self) -> int:
+        """What the language model was made for, or the option."""
+        if self._options["context_tokens"]:
+            return int(self._options["context_tokens"])
+        files, _ = self._frame()
+        return int(salm_files.read_json(files.backbone / "config.json")["max_position_embeddings"])
+
+    def num_tokens(self, text: str) -> int:
+        """Tokens of a text, by the tokenizer's file alone."""
+        return self._frame()[1].count(text)
+
+    def complete(self, requests: Sequence[Request]) -> list[Hypothesis]:
+        """One answer per request, greedy, without thinking, the adapter off."""
+        _, codec = self._frame()
+        prompts = [codec.chat(r.prompt) for r in requests]
+        sizes = [len(p) + r.max_new_tokens for p, r in zip(prompts, requests, strict=True)]
+        room = self.context_tokens
+        message = "The prompt and its answer need {} tokens, the model has room for {}."
+        results: list[Hypothesis | None] = [
+            error("too_long", message.format(n, room), stage="answer") if n > room else None for n in sizes
+        ]
+        good = [i for i, r in enumerate(results) if r is None]
+        with self._lock, self._loaded().without_adapter():
+            answers = run_in_batches(
+                [(prompts[i], requests[i].max_new_tokens) for i in good],
+                [float(sizes[i]) for i in good],
+                float(self._options["batch_tokens"]),
+                self._answer_batch,
+                _is_oom,
+                lambda _, e: error("out_of_memory", f"Out of memory: {e}.", transient=True, stage="answer"),
+            )
+        for i, answer in zip(good, answers, strict=True):
+            results[i] = answer
+        return [r for r in results if r is not None]
+
+    def _answer_batch(self, jobs: list[tuple[list[int], int]]) -> list[Hypothesis]:
+        rows = [self._loaded().embed(ids) for ids, _ in jobs]
+        outputs = self._generate(rows, [limit for _, limit in jobs])
+        return [_answer(self._text.decode(o.ids), o) for o in outputs]
+
+    # Files
+
+    def _frame(self) -> tuple[SalmFiles, TextCodec]:
+        """Everything but the weights."""
+        if self._light is None:
+            files = self._find(weights=False)
+            self._light = files, TextCodec(files.tokenizer)
+        return self._light
+
+    def _find(self, weights: bool) -> SalmFiles:
+        model = self._config.model or DEFAULT_MODEL
+        if Path(model).is_dir():
+            return salm_files.from_folder(Path(model), weights=weights)
+        return salm_files.from_hub(model, self._config.revision, weights=weights)
+
+    def _hub_digest(self, files: SalmFiles) -> str:
+        if not files.revision:
+            return ""
+        return salm_files.hub_weights_sha256(self._config.model or DEFAULT_MODEL, files.revision)
+
+    def _loaded(self) -> SalmModel:
+        if self._model is None:
+            raise RuntimeError("the engine is not loaded")
+        return self._model
+
+
+def _answer(text: str, output: Output) -> Hypothesis:
+    text, open_thought = without_thoughts(text)
+    if not math.isfinite(output.logprob):
+        return error("not_finite", "The model's probabilities are not finite.", stage="answer")
+    found = Hypothesis((), "empty", output.avg_logprob, len(output.ids))
+    if open_thought:
+        return replace(found, flags=("unfinished_thought",))
+    if not text:
+        return found
+    reason: FinishReason = "stop" if output.stopped else "length"
+    return replace(found, segments=(Segment(0.0, 0.0, text, output.avg_logprob),), finish_reason=reason)
+
+
+def _is_oom(e: Exception) -> bool:
+    """Whether memory ran out, on a GPU or not; frees what torch holds back, for the next try."""
+    if not (isinstance(e, (MemoryError, RuntimeError)) and _says_memory(e)):
+        return False
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return True
+
+
+def _says_memory(e: Exception) -> bool:
+    text = str(e).lower()
+    return isinstance(e, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def _version(package: str) -> str:
+    """Without the build: a driver may have torch for CPUs where workers have it for GPUs."""
+    return importlib.metadata.version(package).partition("+")[0]
