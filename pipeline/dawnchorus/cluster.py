@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ import psutil
 import ray
 from ray.data import DataContext
 
+from dawnchorus import auth
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import ConfigError
 from dawnchorus.records import Seconds
@@ -54,11 +56,10 @@ def start(config: RunConfig) -> None:
     """Join the cluster at `workers.address` (or RAY_ADDRESS), else start one on this machine.
 
     One torch or BLAS thread per worker process: two on busy cores were 10-30 times slower than one.
-    The authentication mode is always explicit, because a local `ray.init` turns it on silently.
     """
     if ray.is_initialized():
         return
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    auth.set_mode()
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray's core logs its own retries as errors on the driver's terminal; ours are rows and messages.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -200,6 +201,7 @@ class Progress:
     audio_seconds: Seconds = 0.0
     engine_seconds: Seconds = 0.0
     last_commit: float = field(default_factory=time.time)
+    failures: Counter[str] = field(default_factory=Counter)
 
 
 class Tally:
@@ -210,9 +212,17 @@ class Tally:
         self.reached: dict[str, Seconds] = {}
         self.ended: set[str] = set()
 
-    def add(self, counts: dict[str, float], reached: dict[str, Seconds], ended: dict[str, Seconds]) -> None:
-        """Count one committed window: `reached` and `ended` are seconds into (and of) its recordings."""
+    def add(
+        self,
+        counts: dict[str, float],
+        reached: dict[str, Seconds],
+        ended: dict[str, Seconds],
+        failures: dict[str, int],
+    ) -> None:
+        """Count one committed window: `reached` and `ended` are seconds into (and of) its recordings,
+        `failures` the recordings that failed in it, by kind."""
         p = self.progress
+        p.failures.update(failures)
         p.num_chunks += int(counts["num_chunks"])
         p.num_failed += int(counts["num_failed"])
         p.engine_seconds += counts["engine_seconds"]

@@ -1,4 +1,5 @@
-"""The command: `dawnchorus run | plan | assemble | show | export | doctor`.
+"""The command: `dawnchorus run | plan | assemble | show | export | doctor | bundle`, and those for a cluster: `submit |
+status | logs | stop | list`.
 
 Parses, calls, prints, and turns errors into one plain sentence and an exit code. Ray and engines are
 imported only by the commands that need them, so that `--help` answers at once.
@@ -15,7 +16,7 @@ import typer
 from rich.text import Text
 
 from dawnchorus import __version__
-from dawnchorus.cli import console, looking, making
+from dawnchorus.cli import console, looking, making, models, remote
 
 EXIT_CODES = (
     "Exit codes: 0 every recording is accounted for (failures are listed rows); 1 a fault in the program; "
@@ -57,6 +58,12 @@ app.command()(making.assemble)
 app.command()(looking.show)
 app.command()(looking.export)
 app.command()(looking.doctor)
+app.command()(models.bundle)
+app.command()(remote.submit)
+app.command()(remote.status)
+app.command()(remote.logs)
+app.command()(remote.stop)
+app.command("list")(remote.list_runs)
 
 
 def main() -> None:

@@ -1,0 +1,162 @@
+"""A run's status as a person looks at it: from the bucket, and from the cluster while it is up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dawnchorus import fence, progress, storage
+from dawnchorus.errors import UserError
+from dawnchorus.progress import Status
+from dawnchorus.records import Seconds
+from dawnchorus.submission import Cluster, Submitted
+
+_SILENT: Seconds = 120.0
+_WIDTH = 46
+
+
+def runs_of(output: str) -> list[Status]:
+    """The status of every run that an output holds, latest first."""
+    root = storage.join(output, "_runs")
+    found = [progress.read(storage.parent(f.url)) for f in storage.list_files(root, progress.FILE)]
+    return sorted((s for s in found if s is not None), key=lambda s: -s.updated_at)
+
+
+def look(
+    output: str, run_id: str | None = None, cluster: Cluster | None = None
+) -> tuple[Status | None, Submitted | None]:
+    """One run of an output, by default the one that wrote last: what it says of itself, and what the
+    cluster says. A run that was just submitted has said nothing yet.
+
+    Raises:
+        UserError: neither knows of it.
+    """
+    runs = [s for s in runs_of(output) if run_id in (None, s.run_id)]
+    submitted = cluster.latest(output, run_id) if cluster else None
+    if submitted is not None and submitted.is_alive:
+        runs = [s for s in runs if s.run_id == submitted.run_id and s.updated_at >= (submitted.started or 0)]
+    if not runs and submitted is None:
+        which = f"run {run_id}" if run_id else "run"
+        raise UserError(f"There is no {which} in {storage.shown(output)}.", "Check the output's address.")
+    if runs and submitted is not None and submitted.run_id != runs[0].run_id:
+        submitted = None
+    return (runs[0] if runs else None), submitted
+
+
+def ask_to_stop(output: str, run_id: str) -> None:
+    """Ask a run to stop as by Ctrl-C, through its output: no cluster is needed for it."""
+    progress.ask_to_stop(storage.join(output, "_runs", run_id), fence.newest_epoch(output))
+
+
+def condition(status: Status, submitted: Submitted | None, now: float) -> tuple[str, str]:
+    """One word on how a run is, and a colour: what it says of itself, checked against how long it has been
+    silent and what its cluster says."""
+    if status.is_over:
+        words = {0: ("done", "green"), 3: ("incomplete", "yellow"), 130: ("stopped", "yellow")}
+        return words.get(status.exit or 0, ("failed", "red"))
+    if submitted is not None and not submitted.is_alive:
+        return f"gone ({submitted.status.lower()} on the cluster)", "red"
+    if is_silent(status, now):
+        return f"silent for {span(now - status.updated_at)}", "red"
+    return status.state, "cyan"
+
+
+def is_silent(status: Status, now: float | None = None) -> bool:
+    """Whether a run that has not ended says nothing any more."""
+    return not status.is_over and (time.time() if now is None else now) - status.updated_at > _SILENT
+
+
+def status_panel(
+    status: Status | None, submitted: Submitted | None = None, now: float | None = None
+) -> Group:
+    """Everything about one run, for a terminal."""
+    now = time.time() if now is None else now
+    if status is None:
+        return _waiting(submitted)
+    word, colour = condition(status, submitted, now)
+    head = Text.assemble((f"run {status.run_id}", "bold"), "  ", (word, f"bold {colour}"))
+    table = Table(show_header=False, box=None, padding=(0, 1))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in status_rows(status, now):
+        table.add_row(label, value)
+    parts: list[RenderableType] = [head, table]
+    if status.message:
+        parts.append(Text(status.message, style=colour))
+    return Group(*parts)
+
+
+def _waiting(submitted: Submitted | None) -> Group:
+    """A run that has said nothing yet."""
+    if submitted is None:
+        return Group()
+    colour = "bold cyan" if submitted.is_alive else "bold red"
+    head = Text.assemble((f"run {submitted.run_id}", "bold"), "  ", (submitted.status.lower(), colour))
+    lines = [Text("It has not begun to write yet.", style="dim")]
+    if not submitted.is_alive:
+        lines = [Text("It ended before it could write: `dawnchorus logs` shows why. Its last line:")]
+        lines.append(Text(storage.redact(submitted.message).rpartition("\n")[2], style="red"))
+    return Group(head, *lines)
+
+
+def status_rows(status: Status, now: float) -> Iterable[tuple[str, RenderableType]]:
+    """Label and value of each line."""
+    share = status.done_audio / status.total_audio if status.total_audio else 1.0
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        ProgressBar(total=1.0, completed=min(1.0, share), width=_WIDTH),
+        f"{share:.0%}  {span(status.done_audio)} of {span(status.total_audio)}",
+    )
+    yield "audio", bar
+    failed = f", {status.num_failed:,} failed" if status.num_failed else ""
+    yield "recordings", f"{status.num_done:,} of {status.num_recordings:,}{failed}"
+    for kind, number in sorted(status.failures.items(), key=lambda f: (-f[1], f[0])):
+        yield "", Text(f"{kind} {number:,}", style="yellow")
+    if status.rtfx or status.rtfx_now:
+        now_part = f"{status.rtfx_now:.1f} now, " if status.rtfx_now is not None else ""
+        yield "rtfx", f"{now_part}{status.rtfx or 0:.1f} on average"
+    if status.eta_seconds is not None and not status.is_over:
+        at = time.strftime("%H:%M", time.localtime(now + status.eta_seconds))
+        yield "left", f"{span(status.eta_seconds)}, until {at}"
+    if status.engines:
+        gpus = f" on {status.gpus:g} GPUs" if status.gpus else ""
+        busy = f", {status.engine_busy:.0%} busy" if status.engine_busy is not None else ""
+        engines = "1 engine" if status.engines == 1 else f"{status.engines:,} engines"
+        yield "engines", f"{engines}{gpus}{busy} ({status.engine}, {status.model})"
+    if status.cost is not None:
+        yield "cost so far", f"${status.cost:,.2f}"
+    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.started_at))
+    heard = "" if status.is_over else f", last heard {span(max(0.0, now - status.updated_at))} ago"
+    yield "began", f"{began} on {status.host}{heard}"
+    if status.submission_id:
+        yield "submission", status.submission_id
+
+
+def runs_table(runs: list[Status], now: float | None = None) -> Table:
+    """One line per run."""
+    now = time.time() if now is None else now
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("run", "how", "audio", "recordings", "failed", "rtfx", "began"):
+        table.add_column(name, no_wrap=True)
+    for s in runs:
+        word, colour = condition(s, None, now)
+        share = f"{s.done_audio / s.total_audio:.0%} of {span(s.total_audio)}" if s.total_audio else ""
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(s.started_at))
+        rtfx = f"{s.rtfx:.1f}" if s.rtfx else ""
+        counts = f"{s.num_done:,} of {s.num_recordings:,}"
+        table.add_row(s.run_id, Text(word, style=colour), share, counts, f"{s.num_failed:,}", rtfx, began)
+    return table
+
+
+def span(seconds: Seconds) -> str:
+    """Seconds as people say them: 48 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"

@@ -1,0 +1,132 @@
+"""A run's `Ui` that also keeps its progress.json current, and ends the run when somebody asks it to stop.
+
+Wraps the one that a person looks at; knows neither graphs nor tables.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from threading import main_thread
+from types import TracebackType
+
+from dawnchorus import progress as recording
+from dawnchorus.answers import Answered, Asking
+from dawnchorus.attempt import Ui
+from dawnchorus.cluster import Progress, Resources
+from dawnchorus.outcome import Outcome
+from dawnchorus.prepare import Prepared, Survey
+from dawnchorus.progress import Pace, Writer
+from dawnchorus.records import Seconds
+
+_LISTEN_SECONDS: Seconds = 5.0
+
+
+class Recorded:
+    """A `run.Ui`; a context manager around everything a run does after it owns its output, so that its last
+    status says how it ended, an error included."""
+
+    def __init__(self, ui: Ui, prepared: Prepared, epoch: int) -> None:
+        self.ui = ui
+        facts = prepared.facts
+        about = {"engine": facts.engine, "model": facts.model, "num_recordings": len(prepared.manifest)}
+        self.writer: Writer = recording.begin(prepared.run_url, facts.run_id, epoch, **about)
+        self.pace = Pace()
+        self.use: Resources | None = None
+        self.listened = 0.0
+        self.asked = False
+
+    def __enter__(self) -> Recorded:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if e is not None:
+            self.writer.update(at_once=True, state="ended", exit=1, message=_sentence(e))
+
+    def say(self, text: str) -> None:
+        """One line of news, for the person only."""
+        self.ui.say(text)
+
+    def plan(self, prepared: Prepared, survey: Survey, use: Resources | None) -> None:
+        """What is about to be done: shown, and written at once."""
+        self.ui.plan(prepared, survey, use)
+        self.use = use
+        pending = float(survey.pending_seconds.sum())
+        self.writer.update(
+            at_once=True,
+            state="transcribing" if len(survey.pending) else "publishing",
+            num_done=survey.num_recordings - len(survey.pending),
+            total_audio=survey.total_seconds,
+            done_audio=survey.total_seconds - pending,
+            engines=use.engines if use else 0,
+            gpus=use.engines * use.gpus_per_engine if use else 0.0,
+        )
+
+    def progress(self, survey: Survey, progress: Progress, elapsed: Seconds) -> None:
+        """Called about once a second: shown, written when it is time; and hears whether to stop."""
+        self.ui.progress(survey, progress, elapsed)
+        self.pace.add(time.time(), progress.audio_seconds)
+        pending = max(float(survey.pending_seconds.sum()), progress.audio_seconds)
+        rtfx = progress.audio_seconds / elapsed if elapsed > 0 else 0.0
+        left = pending - progress.audio_seconds
+        engines = self.use.engines if self.use else 0
+        busy = progress.engine_seconds / (elapsed * engines) if elapsed > 0 and engines else None
+        self.writer.update(
+            num_done=survey.num_recordings - len(survey.pending) + progress.num_recordings,
+            num_failed=progress.num_failed,
+            failures=dict(progress.failures),
+            done_audio=survey.total_seconds - left,
+            rtfx=rtfx or None,
+            rtfx_now=self.pace.recent(),
+            eta_seconds=left / rtfx if rtfx else None,
+            engine_busy=None if busy is None else min(1.0, busy),
+        )
+        self._listen()
+
+    def asking(self, left: Asking, use: Resources) -> None:
+        """What graph 3 is about to ask: shown, and written at once."""
+        self.ui.asking(left, use)
+        self.writer.update(at_once=True, state="answering")
+
+    def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
+        """Called about once a second: shown; and hears whether to stop."""
+        self.ui.answering(left, answered, elapsed)
+        self._listen()
+
+    def ended(self, outcome: Outcome) -> None:
+        """How it ended, with the final counts."""
+        found = outcome.reconciliation
+        self.writer.update(
+            at_once=True,
+            state="ended",
+            exit=int(outcome.exit),
+            message=outcome.message,
+            num_recordings=found.num_recordings,
+            num_done=found.num_recordings - found.num_missing,
+            num_failed=found.num_failed,
+            total_audio=outcome.report["coverage"]["audio"],
+            done_audio=outcome.report["coverage"]["audio"],
+            failures={k["kind"]: k["num"] for k in outcome.report["failures"]["kinds"]},
+            rtfx=outcome.report["time"]["rtfx"] or None,
+            eta_seconds=None,
+            rtfx_now=None,
+        )
+
+    def _listen(self) -> None:
+        if self.asked or time.monotonic() - self.listened < _LISTEN_SECONDS:
+            return
+        self.listened = time.monotonic()
+        if self.writer.stop_asked():
+            self.asked = True
+            self.ui.say("Somebody asked this run to stop.")
+            # A real signal: the main thread waits on a lock, which nothing less would interrupt.
+            signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Stopped; run the same command to go on."
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,0 +1,232 @@
+"""A run on a cluster, from a laptop: submit it as a Ray job, look at it, read its log, stop it.
+
+Needs the base install only: the package travels with the job, so the cluster runs this version of it. A run
+keeps its name over all submissions, so submitting the same run again goes on with it. Knows no tables.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import dawnchorus
+from dawnchorus import auth, ids, storage
+from dawnchorus.config import RunConfig
+from dawnchorus.errors import ConfigError, StorageUnavailable, Transient, UserError
+from dawnchorus.progress import SUBMISSION_VARIABLE
+from dawnchorus.records import Seconds
+
+_ALIVE = {"PENDING", "RUNNING"}
+_RUN_KEY = "dawnchorus.run_id"
+_OUTPUT_KEY = "dawnchorus.output"
+_MOST_SUBMISSIONS = 1000
+_TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""Loggers that tell of uploads and closed sockets, each with a level of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """One submission of a run to a cluster. `status` is Ray's: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED;
+    times are epoch seconds."""
+
+    submission_id: str
+    run_id: str
+    output: str
+    status: str
+    message: str
+    started: Seconds | None
+    ended: Seconds | None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it waits or works."""
+        return self.status in _ALIVE
+
+
+def name_run(config: RunConfig) -> RunConfig:
+    """The configuration with a `run_id`, made from what a laptop knows: where to read, where to write, how.
+    The manifest itself is read on the cluster, so a folder that grows keeps its run."""
+    if config.run_id is not None:
+        return config
+    facts = {k: str(v) for k, v in config.fingerprint_facts().items()}
+    facts |= {"limit": str(config.limit), "sample": str(config.sample)}
+    digest = ids.canonical_json({"input": storage.canonical_uri(config.input), "config": facts})
+    return config.model_copy(
+        update={"run_id": ids.run_id(storage.canonical_uri(config.output), digest, "submitted")}
+    )
+
+
+def check(config: RunConfig, shared_paths: bool = False) -> None:
+    """Make sure that the cluster can see what the configuration names, as far as a laptop can tell.
+
+    Raises:
+        ConfigError: a path on this machine, without `shared_paths`.
+        StorageUnavailable: input or output cannot be reached with the credentials of this machine.
+    """
+    for key, url in (("input", config.input), ("output", config.output)):
+        if storage.is_local(url) and not shared_paths:
+            raise ConfigError(
+                f"{key} = {url} is a path on this machine, which the cluster cannot see.",
+                "Use a bucket, such as s3://..., or say --shared-paths when every node has that path.",
+            )
+    if not storage.has_magic(config.input):
+        try:
+            found = storage.exists(config.input) or storage.is_folder(config.input)
+        except Transient as e:
+            raise StorageUnavailable(f"{config.input} cannot be reached: {e.message}", "Check it.") from e
+        if not found:
+            raise StorageUnavailable(f"There is nothing at {storage.redact(config.input)}.", "Check input.")
+    storage.check_writable(storage.absolute(config.output))
+
+
+class Cluster:
+    """Ray's job server at `address`, such as `http://head:8265`.
+
+    A cluster with token authentication wants RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH in the environment.
+    """
+
+    def __init__(self, address: str) -> None:
+        """Raises UserError when nothing answers there."""
+        auth.set_mode()
+        from ray.job_submission import JobSubmissionClient
+
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        self.address = address
+        try:
+            self._client = JobSubmissionClient(address)
+        except (ConnectionError, RuntimeError, ValueError) as e:
+            raise _unreachable(address, e) from e
+
+    def submissions(self, run_id: str | None = None) -> list[Submitted]:
+        """Ours among the cluster's jobs, oldest first; those of one run if it is given."""
+        try:
+            jobs = self._client.list_jobs()
+        except (ConnectionError, RuntimeError) as e:
+            raise _unreachable(self.address, e) from e
+        ours = [_submitted(j) for j in jobs if j.submission_id and _RUN_KEY in (j.metadata or {})]
+        mine = [s for s in ours if run_id is None or s.run_id == run_id]
+        return sorted(mine, key=lambda s: (s.started or 0.0, s.submission_id))
+
+    def latest(self, output: str, run_id: str | None = None) -> Submitted | None:
+        """The latest submission that writes to `output` (an absolute URL), of one run if it is given."""
+        where = storage.redact(output)
+        mine = [s for s in self.submissions(run_id) if storage.absolute(s.output) == where]
+        return mine[-1] if mine else None
+
+    def submit(self, config: RunConfig) -> tuple[Submitted, bool]:
+        """Start a named run (`name_run`), or find it at work; says whether it is new.
+
+        Two laptops that submit one run at once start it once: the submission's id is its number in the run,
+        and Ray refuses an id twice.
+        """
+        if config.run_id is None:
+            raise ValueError("the run has no name")
+        for _ in range(_MOST_SUBMISSIONS):
+            before = self.submissions(config.run_id)
+            alive = [s for s in before if s.is_alive]
+            if alive:
+                return alive[-1], False
+            submission_id = f"{config.run_id}-{len(before) + 1}"
+            if self._start(submission_id, config):
+                [new] = [s for s in self.submissions(config.run_id) if s.submission_id == submission_id]
+                return new, True
+            time.sleep(0.5)
+        raise UserError(f"{self.address} does not take run {config.run_id}.", "Look at its dashboard.")
+
+    def _start(self, submission_id: str, config: RunConfig) -> bool:
+        """Submit under this id; False when the id was taken meanwhile."""
+        about = {_RUN_KEY: config.run_id or "", _OUTPUT_KEY: storage.redact(config.output)}
+        with tempfile.TemporaryDirectory(prefix="dawnchorus-submit-") as folder:
+            package = _package(Path(folder), config)
+            try:
+                self._client.submit_job(
+                    entrypoint="python -m dawnchorus.cli run run.yaml",
+                    submission_id=submission_id,
+                    runtime_env={
+                        "working_dir": str(package),
+                        "env_vars": {SUBMISSION_VARIABLE: submission_id},
+                    },
+                    metadata=about,
+                )
+            except RuntimeError as e:
+                if "already exists" in str(e):
+                    return False
+                raise UserError(f"{self.address} refused the run: {_first(e)}", "Look at its log.") from e
+        return True
+
+    def lines(self, submission_id: str, follow: bool = False) -> Iterator[str]:
+        """The run's log, in pieces; with `follow` until it ends."""
+        if not follow:
+            yield self._client.get_job_logs(submission_id)
+            return
+        loop = asyncio.new_event_loop()
+        pieces: AsyncIterator[str] = self._client.tail_job_logs(submission_id).__aiter__()
+        try:
+            while True:
+                try:
+                    yield loop.run_until_complete(pieces.__anext__())
+                except StopAsyncIteration:
+                    return
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+    def stop(self, submission_id: str) -> bool:
+        """Ask Ray to end it: SIGTERM, and SIGKILL after RAY_JOB_STOP_WAIT_TIME_S (3 s by default), which is
+        too short to publish: `dawnchorus stop` first asks the run itself."""
+        return bool(self._client.stop_job(submission_id))
+
+
+def _package(folder: Path, config: RunConfig) -> Path:
+    """What travels: this package and the run's YAML, nothing of the user's folder; about 0.5 MB.
+
+    Not a wheel: the job's folder is on its Python path, so nothing has to be installed on any node.
+    """
+    source = Path(dawnchorus.__file__).parent
+    package = folder / "run"
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(source, package / "dawnchorus", ignore=ignore)
+    text = yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
+    (package / "run.yaml").write_text(text, encoding="utf-8")
+    return package
+
+
+def _submitted(job: Any) -> Submitted:
+    def seconds(milliseconds: int | None) -> Seconds | None:
+        return milliseconds / 1000 if milliseconds else None
+
+    return Submitted(
+        job.submission_id,
+        job.metadata[_RUN_KEY],
+        job.metadata.get(_OUTPUT_KEY, ""),
+        str(getattr(job.status, "value", job.status)),
+        (job.message or "").strip(),
+        seconds(job.start_time),
+        seconds(job.end_time),
+    )
+
+
+def _unreachable(address: str, error: Exception) -> UserError:
+    return UserError(
+        f"No Ray job server answers at {address}: {_first(error)}",
+        "Check the address (http://HEAD:8265, or a forwarded port), and RAY_AUTH_TOKEN if it wants one.",
+    )
+
+
+def _first(error: BaseException) -> str:
+    text = storage.redact(str(error)).strip()
+    return text.splitlines()[0][:300] if text else type(error).__name__

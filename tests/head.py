@@ -1,0 +1,76 @@
+"""A real Ray head on loopback, with its dashboard and job server, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@contextmanager
+def running(folder: Path, num_cpus: int = 3, env: dict[str, str] | None = None) -> Iterator[str]:
+    """The job server's address while the head is up."""
+    port, dashboard = free_port(), free_port()
+    scripts = Path(sys.executable).parent
+    # Ray's sockets lie below it, and a socket's path may have 107 characters.
+    temporary = Path(tempfile.mkdtemp(prefix="dc-ray-"))
+    here = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    command = [
+        *(str(scripts / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
+        *("--port", str(port), "--num-cpus", str(num_cpus), "--temp-dir", str(temporary)),
+        *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
+    ]
+    with open(folder / "head.txt", "w") as said:
+        process = subprocess.Popen(
+            command,
+            stdout=said,
+            stderr=said,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", **here, **(env or {})},
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        _wait(address, process, folder / "head.txt")
+        yield address
+    finally:
+        _end(process)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _wait(address: str, process: subprocess.Popen[bytes], said: Path) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        assert process.poll() is None, said.read_text()
+        try:
+            with urllib.request.urlopen(f"{address}/api/jobs/", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    raise AssertionError(f"no job server after 120 s: {said.read_text()}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends the head and everything it started, which lives in sessions of its own."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    for one in alive:
+        one.kill()
+    process.wait()

@@ -1,0 +1,111 @@
+"""From a laptop to a cluster and back: submit, status, logs, stop, against a real Ray head."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import head
+from kit import PATIENCE, archive, transcripts
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with head.running(tmp_path_factory.mktemp("head"), env={"RAY_JOB_STOP_WAIT_TIME_S": "30"}) as where:
+        yield where
+
+
+def command(*words: str, code: int = 0, python: str = sys.executable, **env: str) -> str:
+    """What the command printed."""
+    done = subprocess.run(
+        [python, "-m", "dawnchorus.cli", *words],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        env={**os.environ, "COLUMNS": "120", **env},
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def submit(folder: Path, address: str, pace: float = 0.0, python: str = sys.executable) -> str:
+    options = json.dumps({"seconds_per_audio_second": pace, "log": str(folder / "calls.jsonl")})
+    return command(
+        *("submit", "--address", address, "--input", str(folder / "audio"), "--output", str(folder / "out")),
+        *("--engine", "fake", "--shared-paths", f"engine.options={options}"),
+        *("workers.window_rows=1", "plan.unit_seconds=10", "workers.engines=1"),
+        python=python,
+    )
+
+
+def status(folder: Path) -> dict[str, Any]:
+    files = list((folder / "out").glob("_runs/*/progress.json"))
+    return json.loads(files[0].read_text()) if files else {}
+
+
+def wait_for_state(folder: Path, *states: str) -> dict[str, Any]:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        found = status(folder)
+        if found.get("state") in states:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"not {states} but {status(folder)}")
+
+
+def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> None:
+    archive(tmp_path / "audio", [9.0, 5.0], seed=41)
+    (tmp_path / "audio" / "letter.mp3").write_text("no audio at all")
+    said = submit(tmp_path, address)
+    run_id = said.split()[1]
+    assert f"{run_id}-1" in said
+    watched = command("status", str(tmp_path / "out"), "--watch", "--address", address)
+    assert "not_audio 1" in watched
+    assert "All 3 recordings are accounted for." in watched
+    assert transcripts(tmp_path / "out")["status"].to_pylist().count("ok") == 2
+    assert "All 3 recordings" in command("logs", str(tmp_path / "out"), "--address", address)
+    assert run_id in command("list", str(tmp_path / "out"))
+    found = status(tmp_path)
+    assert (found["exit"], found["num_done"], found["submission_id"]) == (0, 3, f"{run_id}-1")
+
+    again = submit(tmp_path, address)
+    assert f"{run_id}-2" in again, "the same run, submitted once more"
+    followed = command("logs", str(tmp_path / "out"), "--address", address, "--follow")
+    assert "already done" in followed
+    assert len((tmp_path / "calls.jsonl").read_text().splitlines()) == len(
+        {json.loads(line)["hash"] for line in (tmp_path / "calls.jsonl").read_text().splitlines()}
+    )
+
+
+def test_a_run_at_work_is_found_and_stopped_through_its_output(address: str, tmp_path: Path) -> None:
+    archive(tmp_path / "audio", [6.0, 20.0, 20.0, 20.0], seed=42)
+    submit(tmp_path, address, pace=2.0)
+    wait_for_state(tmp_path, "transcribing")
+    assert "is at work already" in submit(tmp_path, address, pace=2.0)
+    said = command("stop", str(tmp_path / "out"))
+    assert "Stopped." in said
+    found = status(tmp_path)
+    assert (found["state"], found["exit"]) == ("ended", 130)
+    assert "has ended" in command("stop", str(tmp_path / "out"))
+
+
+def test_what_the_cluster_cannot_see_is_refused(address: str, tmp_path: Path) -> None:
+    archive(tmp_path / "audio", [3.0], seed=43)
+    words = ("submit", "--input", str(tmp_path / "audio"), "--output", str(tmp_path / "out"))
+    said = command(*words, "--address", address, code=2)
+    assert "which the cluster cannot see" in said
+    assert "Which cluster?" in command(*words, "--shared-paths", code=2, DAWNCHORUS_ADDRESS="")
+    nobody = f"http://127.0.0.1:{head.free_port()}"
+    said = command(*words, "--shared-paths", "--address", nobody, code=2)
+    assert "No Ray job server answers" in said
+    assert not (tmp_path / "out" / "transcripts").exists()
+    assert "There is no run" in command("status", str(tmp_path / "nothing"), code=2)
