@@ -117,6 +117,8 @@ def status_rows(status: Status, now: float) -> Iterable[tuple[str, RenderableTyp
     yield "recordings", f"{status.num_done:,} of {status.num_recordings:,}{failed}"
     for kind, number in sorted(status.failures.items(), key=lambda f: (-f[1], f[0])):
         yield "", Text(f"{kind} {number:,}", style="yellow")
+    if status.num_asked:
+        yield "answers", f"{status.num_answers:,} of {status.num_asked:,}"
     if status.rtfx or status.rtfx_now:
         now_part = f"{status.rtfx_now:.1f} now, " if status.rtfx_now is not None else ""
         yield "rtfx", f"{now_part}{status.rtfx or 0:.1f} on average"

@@ -46,6 +46,8 @@ class Status:
     num_done: int = 0
     num_failed: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
+    num_answers: int = 0
+    num_asked: int = 0
     total_audio: Seconds = 0.0
     done_audio: Seconds = 0.0
     rtfx: float | None = None

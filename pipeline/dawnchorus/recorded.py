@@ -12,6 +12,7 @@ from types import TracebackType
 
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
+from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.outcome import Outcome
@@ -93,6 +94,21 @@ class Recorded:
     def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
         """Called about once a second: shown; and hears whether to stop."""
         self.ui.answering(left, answered, elapsed)
+        self._listen()
+
+    def asking(self, left: Asking, use: Resources) -> None:
+        """Graph 3 begins."""
+        self.ui.asking(left, use)
+        self.writer.update(
+            at_once=True, state="answering", num_answers=0, num_asked=left.num_left, eta_seconds=None
+        )
+
+    def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
+        """Called about once a second while graph 3 runs."""
+        self.ui.answering(left, answered, elapsed)
+        given = answered.num_answers
+        eta = (left - given) * elapsed / given if given else None
+        self.writer.update(num_answers=given, num_asked=left, eta_seconds=eta)
         self._listen()
 
     def ended(self, outcome: Outcome) -> None:
