@@ -12,7 +12,6 @@ from types import TracebackType
 
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
-from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.outcome import Outcome
@@ -89,22 +88,12 @@ class Recorded:
     def asking(self, left: Asking, use: Resources) -> None:
         """What graph 3 is about to ask: shown, and written at once."""
         self.ui.asking(left, use)
-        self.writer.update(at_once=True, state="answering")
-
-    def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
-        """Called about once a second: shown; and hears whether to stop."""
-        self.ui.answering(left, answered, elapsed)
-        self._listen()
-
-    def asking(self, left: Asking, use: Resources) -> None:
-        """Graph 3 begins."""
-        self.ui.asking(left, use)
         self.writer.update(
             at_once=True, state="answering", num_answers=0, num_asked=left.num_left, eta_seconds=None
         )
 
     def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
-        """Called about once a second while graph 3 runs."""
+        """Called about once a second: shown, written when it is time; and hears whether to stop."""
         self.ui.answering(left, answered, elapsed)
         given = answered.num_answers
         eta = (left - given) * elapsed / given if given else None
