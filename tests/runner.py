@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dawnchorus import config
+from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.run import Outcome, run
@@ -20,12 +21,19 @@ class Silent:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.surveys: list[Survey] = []
+        self.asked: list[Asking] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
     def plan(self, prepared: Prepared, survey: Survey, use: Resources) -> None:
         self.surveys.append(survey)
+
+    def asking(self, left: Asking, use: Resources) -> None:
+        self.asked.append(left)
+
+    def answering(self, left: int, answered: Answered, elapsed: float) -> None:
+        pass
 
     def progress(self, survey: Survey, progress: Progress, elapsed: float) -> None:
         pass

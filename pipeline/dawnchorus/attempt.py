@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import ray
 
 from dawnchorus import cluster, graph, ledger, plan, publishing, storage
+from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.config import EngineConfig
 from dawnchorus.errors import RunPaused
@@ -43,6 +44,12 @@ class Ui(Protocol):
 
     def progress(self, survey: Survey, progress: Progress, elapsed: Seconds) -> None:
         """Called about once a second while graph 1 runs."""
+
+    def asking(self, left: Asking, use: Resources) -> None:
+        """What graph 3 is about to ask, before its model is loaded."""
+
+    def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
+        """Called about once a second while graph 3 runs; `left` answers were to be given when it began."""
 
 
 class Attempt:

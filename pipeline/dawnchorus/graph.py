@@ -1,4 +1,5 @@
-"""The story: units -> decoded chunks -> transcribed windows -> committed parts; home files -> transcripts.
+"""The story: units -> decoded chunks -> transcribed windows -> committed parts; home files -> transcripts;
+transcripts -> requests -> windows of answers -> home files again.
 
 Row in, row out: a failure is a row with a status, never a missing row. Knows the order and the
 resources; does not know models, file formats, or what is already done.
@@ -13,9 +14,10 @@ from ray.data import ActorPoolStrategy, Dataset
 
 from dawnchorus.cluster import Resources
 from dawnchorus.plan import Snapshot
+from dawnchorus.stages.answer import Answerer, AnswerSettings, Cut
 from dawnchorus.stages.decode import Decode
 from dawnchorus.stages.decoded import DecodeSettings
-from dawnchorus.stages.publish import Publish
+from dawnchorus.stages.publish import Fold, Publish
 from dawnchorus.stages.transcribe import Transcriber, TranscribeSettings
 
 
@@ -30,10 +32,22 @@ def windows(
     )
 
 
-def transcripts(homes: Snapshot, publish: Publish) -> Dataset:
-    """Graph 2: every home file with something new is assembled and replaced, one PUT each."""
+def transcripts(homes: Snapshot, publish: Publish | Fold) -> Dataset:
+    """Graph 2: every home file with something new is assembled and replaced, one PUT each; answers are
+    folded into them the same way."""
     return ray.data.range(homes.num_groups, override_num_blocks=homes.num_groups).map_batches(
         publish, batch_size=1, batch_format="pyarrow", zero_copy_batch=True, num_cpus=0.5
+    )
+
+
+def answers(homes: Snapshot, cut: Cut, answer: AnswerSettings, use: Resources) -> Dataset:
+    """Graph 3: every home file's transcripts become windows of answers, ready for the sink. A long
+    transcript has its next steps asked; it takes a few of these graphs."""
+    return (
+        ray.data.range(homes.num_groups, override_num_blocks=homes.num_groups)  # a home file's number
+        .map_batches(cut, **_cut(use))  # -> requests: the next steps towards each answer
+        .repartition(target_num_rows_per_block=use.window_rows)
+        .map_batches(Answerer, fn_constructor_args=(answer,), **_engine(use))  # -> windows of answers
     )
 
 
@@ -50,8 +64,20 @@ def _cpu(use: Resources) -> dict[str, Any]:
     }
 
 
+def _cut(use: Resources) -> dict[str, Any]:
+    """Cut: plain tasks that read tables and count tokens."""
+    return {
+        "batch_size": 1,
+        "batch_format": "pyarrow",
+        "zero_copy_batch": True,
+        "num_cpus": use.cpus_per_decoder,
+        "concurrency": use.decoders,
+        "max_retries": 2,
+    }
+
+
 def _engine(use: Resources) -> dict[str, Any]:
-    """Transcribe: one actor per replica; 4 tasks in flight and 2 concurrent calls leave a GPU no gap."""
+    """An engine: one actor per replica; 4 tasks in flight and 2 concurrent calls leave a GPU no gap."""
     pool = ActorPoolStrategy(
         size=use.engines, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=2
     )

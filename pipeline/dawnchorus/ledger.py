@@ -6,13 +6,16 @@ at-least-once) and says which recordings are settled. Columnar: no Python object
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dawnchorus import storage
+from dawnchorus.schema import ANSWER
 
 _READERS = 16
 
@@ -49,6 +52,25 @@ TRANSCRIPT_COLUMNS = [
     "num_channels",
     "run_id",
 ]
+ANSWER_COLUMNS = [
+    "kind",
+    "recording_id",
+    "transcript_hash",
+    "name",
+    "answer_fingerprint",
+    "step_id",
+    "flags",
+    "status",
+    "failure",
+    "attempt",
+]
+FOLDED_FIELDS = ["name", "fingerprint", "flags", "status", "failure"]
+"""What of the answers in `transcripts/` says whether they are those that are wanted."""
+
+
+NO_FOLDED = pa.schema(
+    [("recording_id", pa.string()), *(ANSWER.field(n) for n in FOLDED_FIELDS)]
+).empty_table()
 
 
 def chunks_url(output: str) -> str:
@@ -59,6 +81,11 @@ def chunks_url(output: str) -> str:
 def transcripts_url(output: str) -> str:
     """Folder of the home files."""
     return storage.join(output, "transcripts")
+
+
+def answers_url(output: str) -> str:
+    """Folder of the committed windows of answers."""
+    return storage.join(output, "answers")
 
 
 def part_name(url: str) -> str:
@@ -101,6 +128,51 @@ def read_chunks(output: str, fingerprint: str | None = None) -> pa.Table | None:
     return resolve(table)
 
 
+def read_answers(output: str) -> pa.Table | None:
+    """`ANSWER_COLUMNS` plus `part` (file name) of every committed step, duplicates resolved."""
+    table = _read_all(answers_url(output), ANSWER_COLUMNS, "part")
+    return None if table is None else resolve_steps(table)
+
+
+def read_folded(output: str) -> pa.Table | None:
+    """The answers in `transcripts/`, one row each: recording_id and `FOLDED_FIELDS`; None without rows."""
+    columns = ["recording_id", *(f"answers.list.element.{n}" for n in FOLDED_FIELDS)]
+    table = _read_all(transcripts_url(output), columns, "home")
+    if table is None:
+        return None
+    lists = pa.concat_arrays(
+        [c.cast(pa.list_(ANSWER)) for c in table["answers"].chunks] or [pa.array([], pa.list_(ANSWER))]
+    )
+    at = pc.list_parent_indices(lists)
+    fields = pc.list_flatten(lists)
+    named = {n: pc.struct_field(fields, n) for n in FOLDED_FIELDS}
+    return pa.table({"recording_id": table["recording_id"].combine_chunks().take(at), **named})
+
+
+def resolve_steps(table: pa.Table) -> pa.Table:
+    """One row per step of answers: not failed before failed, then the latest attempt and try."""
+    tries = pc.fill_null(pc.struct_field(table["failure"], "attempts"), 0)
+    order = {
+        "key": table["step_id"],
+        "failed": pc.equal(table["status"], "failed"),
+        "attempt": pc.negate(table["attempt"]),
+        "tries": pc.negate(tries),
+    }
+    return first_of_each(table, order)
+
+
+def first_of_each(table: pa.Table, order: Mapping[str, Any]) -> pa.Table:
+    """The first row of each value of the first column of `order`, when rows are sorted by all of them;
+    rows keep their places."""
+    if not len(table):
+        return table
+    sorted_ = pa.table({**order, "row": pa.array(np.arange(len(table)))})
+    sorted_ = sorted_.sort_by([(name, "ascending") for name in sorted_.column_names])
+    keys = sorted_[0].combine_chunks().dictionary_encode().indices.to_numpy()
+    first = np.concatenate([[True], keys[1:] != keys[:-1]])
+    return table.take(pa.array(np.sort(sorted_["row"].to_numpy()[first])))
+
+
 def resolve(table: pa.Table) -> pa.Table:
     """One row per chunk id, and one end row per (recording, decode): the best of its duplicates."""
     if not len(table):
@@ -108,20 +180,12 @@ def resolve(table: pa.Table) -> pa.Table:
     is_end = pc.equal(table["kind"], "end")
     of_decode = pc.binary_join_element_wise(table["recording_id"], pc.fill_null(table["decode_id"], ""), "/")
     key = pc.if_else(is_end, of_decode, table["chunk_id"])
-    order = pa.table(
-        {
-            "key": key,
-            "failed": pc.equal(table["status"], "failed"),
-            "attempt": table["attempt"],
-            "row": pa.array(np.arange(len(table))),
-        }
-    ).sort_by(
-        [("key", "ascending"), ("failed", "ascending"), ("attempt", "descending"), ("row", "ascending")]
-    )
-    keys = order["key"].combine_chunks().dictionary_encode().indices.to_numpy()
-    first = np.concatenate([[True], keys[1:] != keys[:-1]])
-    rows = np.sort(order["row"].to_numpy()[first])
-    return table.take(pa.array(rows))
+    order = {
+        "key": key,
+        "failed": pc.equal(table["status"], "failed"),
+        "attempt": pc.negate(table["attempt"]),
+    }
+    return first_of_each(table, order)
 
 
 _SETTLED = pa.schema(

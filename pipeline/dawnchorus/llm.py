@@ -66,7 +66,7 @@ def asked(config: RunConfig) -> Asked | None:
         "piece_tokens": config.llm.piece_tokens,
     }
     prints = {p.name: ids.answer_fingerprint({**facts, "prompt": p.facts()}) for p in wanted}
-    about = model.licence
+    about = identity.licence or model.licence
     return Asked(
         engine,
         identity.model,

@@ -54,6 +54,8 @@ class Outcome:
             (f"  {k['kind']}", f"{k['num']:,}: {k['examples'][0]['message']}")
             for k in made["failures"]["kinds"]
         ]
+        if found.num_answers:
+            rows.append(("answers", _answers(found)))
         if spent["rtfx"]:
             rows.append(
                 ("rtfx", f"{spent['rtfx']:.1f} audio seconds per second, reading and decoding included")
@@ -76,7 +78,8 @@ def exit_code(ending: BaseException | None, found: Reconciliation) -> Exit:
         return Exit.INTERRUPTED
     if found.num_problems:
         return Exit.UNRECONCILED
-    if ending is not None or found.num_missing or found.num_transient:
+    answers_left = found.num_missing_answers or found.num_transient_answers
+    if ending is not None or found.num_missing or found.num_transient or answers_left:
         return Exit.INCOMPLETE
     return Exit.OK
 
@@ -98,4 +101,14 @@ def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> 
     if isinstance(ending, RunPaused):
         return f"Paused: {ending}. Nothing was lost; mend it and run the same command."
     left = found.num_transient + found.num_missing
-    return f"{many(left, 'recording')} failed for reasons that may pass; run the same command to try again."
+    if not left and not found.num_transient_answers:
+        return f"Missing: {many(found.num_missing_answers, 'answer')}; run the same command to ask again."
+    what = many(left, "recording") if left else many(found.num_transient_answers, "answer")
+    return f"{what} failed for reasons that may pass; run the same command to try again."
+
+
+def _answers(found: Reconciliation) -> str:
+    """How the answers stand, in a few words."""
+    ok = found.num_answers - found.num_failed_answers - found.num_missing_answers
+    said = f"{found.num_answers:,}: {ok:,} ok, {found.num_failed_answers:,} failed"
+    return said + (f", {found.num_missing_answers:,} missing" if found.num_missing_answers else "")

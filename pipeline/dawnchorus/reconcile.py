@@ -24,7 +24,8 @@ _SHOWN = 20
 @dataclass(slots=True)
 class Reconciliation:
     """`problems`: what does not add up (the first 20 in words, `num_problems` in all). `missing`:
-    recordings without a row yet. `transient`: rows that another try may mend."""
+    recordings without a row yet. `transient`: rows that another try may mend. `num_answers`: those that were
+    asked for, where LLM mode is on."""
 
     num_recordings: int = 0
     num_ok: int = 0
@@ -33,6 +34,10 @@ class Reconciliation:
     num_partial: int = 0
     num_missing: int = 0
     num_transient: int = 0
+    num_answers: int = 0
+    num_failed_answers: int = 0
+    num_transient_answers: int = 0
+    num_missing_answers: int = 0
     num_problems: int = 0
     problems: list[str] = field(default_factory=list)
 

@@ -1,4 +1,5 @@
-"""One run: prepare -> fence -> (plan -> graph 1 -> graph 2) until nothing is pending -> reconcile -> report.
+"""One run: prepare -> fence -> (plan -> graph 1 -> graph 2) until nothing is pending -> graph 3, where
+anything is asked -> reconcile -> report.
 
 Whatever ends graph 1 (done, Ctrl-C, a pause, an abort), what is complete gets published. Knows the
 order of things and leaves each thing to its module.
@@ -6,24 +7,32 @@ order of things and leaves each thing to its module.
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 import pyarrow as pa
-import ray
 
-from dawnchorus import cluster, fence, graph, ledger, publishing, report, storage
+from dawnchorus import (
+    answers,
+    asking,
+    cluster,
+    fence,
+    graph,
+    ledger,
+    publishing,
+    report,
+    signals,
+    storage,
+)
 from dawnchorus.attempt import Attempt, Ui
 from dawnchorus.cluster import Resources
 from dawnchorus.config import RunConfig
-from dawnchorus.errors import DawnChorusError, RunPaused
+from dawnchorus.errors import RunPaused
+from dawnchorus.faults import first_line, our_error
 from dawnchorus.outcome import Exit, Outcome, exit_code, message
 from dawnchorus.prepare import Prepared, Survey, prepare, refuse_other_fingerprint, survey
 from dawnchorus.reconcile import reconcile
+from dawnchorus.recorded import Recorded
 from dawnchorus.report.words import many
 
 _MAX_ABORTS = 3
@@ -44,29 +53,37 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
     refuse_other_fingerprint(prepared, ledger.read_transcripts(prepared.output))
     owner = fence.Fence(prepared.output, prepared.facts.run_id)
     owner.acquire(take_over)
-    with owner:
+    with owner, Recorded(ui, prepared, owner.epoch) as shown:
         prepared.save()
         work = survey(prepared)
         if len(work.pending):
-            use, ending = _transcribe(prepared, owner, work, ui)
+            use, ending = _transcribe(prepared, owner, work, shown)
         else:
             use, ending = None, None
-            ui.plan(prepared, work, None)
+            shown.plan(prepared, work, None)
             publishing.publish(publishing.job(prepared), owner.epoch)
+        until = time.time()
+        if prepared.asked is not None and ending is None:
+            ending = asking.ask(config, answers.job(prepared, prepared.asked), owner.epoch, shown)
         keep_old = config.resume.other_fingerprint == "keep-old"
         found = reconcile(prepared.output, prepared.manifest, prepared.facts.fingerprint, keep_old)
+        if prepared.asked is not None:
+            answers.count(answers.job(prepared, prepared.asked), found)
         made = report.make(
             prepared.output,
             prepared.facts.run_id,
             found,
             started,
+            until=until,
             cpus_per_engine=use.cpus_per_engine if use else None,
             gpus_per_engine=use.gpus_per_engine if use else None,
         )
-    code = exit_code(ending, found)
-    where = report.page_url(prepared.output, prepared.facts.run_id)
-    said = message(code, ending, found)
-    return Outcome(code, prepared.facts.run_id, said, found, made, prepared.output, where)
+        code = exit_code(ending, found)
+        where = report.page_url(prepared.output, prepared.facts.run_id)
+        said = message(code, ending, found)
+        outcome = Outcome(code, prepared.facts.run_id, said, found, made, prepared.output, where)
+        shown.ended(outcome)
+    return outcome
 
 
 def _transcribe(
@@ -77,27 +94,13 @@ def _transcribe(
     cluster.start(prepared.config)
     use = cluster.resources(prepared.config)
     ui.plan(prepared, work, use)
-    with _terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:
+    with signals.terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:
         try:
             ending = _passes(prepared, owner, work, use, scratch, ui)
         finally:
             cluster.free_stopped_graphs()
             _publish(prepared, owner.epoch)
     return use, ending
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends a run like Ctrl-C. To be entered after `ray.init`, which replaces the handler."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _passes(
@@ -120,33 +123,17 @@ def _passes(
         except KeyboardInterrupt as e:
             return (attempt.stalled or e).with_traceback(None)
         except Exception as e:
-            known = _our_error(e)
+            known = our_error(e)
             if isinstance(known, RunPaused):
                 return known.with_traceback(None)
             aborts += 1
             if known is not None or aborts >= _MAX_ABORTS:
                 raise known or e from e
             alone = attempt.in_flight()
-            ui.say(
-                f"The graph stopped ({_first_line(e)}). Trying {many(len(alone), 'recording')} one by one."
-            )
+            ui.say(f"The graph stopped ({first_line(e)}). Trying {many(len(alone), 'recording')} one by one.")
         # After the except clause, which holds the last reference to the stopped graph from outside.
         cluster.free_stopped_graphs()
     raise AssertionError(f"{len(work.pending)} recordings are still pending after every attempt")
-
-
-def _our_error(error: BaseException) -> DawnChorusError | None:
-    """Our own error inside what Ray raised, if there is one."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, DawnChorusError) and not isinstance(seen, ray.exceptions.RayTaskError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return None
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def _publish(prepared: Prepared, epoch: int) -> None:

@@ -6,25 +6,31 @@ of engines or audio.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import Datasink
+from ray.data.datasource.datasink import WriteResult
 
 from dawnchorus import fence, ids, storage
 from dawnchorus.records import Seconds
-from dawnchorus.schema import CHUNKS
+from dawnchorus.schema import ANSWERS, CHUNKS
 
 
-class ChunkSink(Datasink[None]):
-    """Writes windows of `schema.CHUNKS` rows below `<output>/chunks/`.
+class _PartSink(Datasink[None]):
+    """Writes windows of rows as parts below one folder of the output.
 
-    A replayed window has the same chunk ids, hence the same name: it overwrites itself. `tally`, if
-    given, is a Ray actor handle whose `add` is told what was committed.
+    A replayed window has the same ids, hence the same name: it overwrites itself. `tally`, if given, is a
+    Ray actor handle whose `add` is told what was committed.
     """
+
+    folder: ClassVar[str]
+    schema: ClassVar[pa.Schema]
+    key: ClassVar[str]
 
     def __init__(
         self, output: str, epoch: int, fingerprint: str, metadata: dict[str, str], tally: Any = None
@@ -34,6 +40,7 @@ class ChunkSink(Datasink[None]):
         self.fingerprint = fingerprint
         self.metadata = metadata
         self.tally = tally
+        self.num_rows = 0
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:
         """Commit the rows of one write task as one part.
@@ -43,22 +50,53 @@ class ChunkSink(Datasink[None]):
         """
         tables = [BlockAccessor.for_block(b).to_arrow() for b in blocks]
         table = pa.concat_tables(
-            [t.select(CHUNKS.names).cast(CHUNKS) for t in tables if len(t)] or [CHUNKS.empty_table()]
+            [t.select(self.schema.names).cast(self.schema) for t in tables if len(t)]
+            or [self.schema.empty_table()]
         )
         if not len(table):
             return
-        name = f"part-{ids.part_id(self.fingerprint, table['chunk_id'].to_pylist())}.parquet"
+        name = f"part-{ids.part_id(self.fingerprint, table[self.key].to_pylist())}.parquet"
         fence.check(self.output, self.epoch)
         storage.put_atomic(
-            storage.join(self.output, "chunks", name), storage.parquet_bytes(table, self.metadata)
+            storage.join(self.output, self.folder, name), storage.parquet_bytes(table, self.metadata)
         )
         if self.tally is not None:
-            self.tally.add.remote(*summary(table))
+            self.tally.add.remote(*self.told(table))
+
+    def on_write_complete(self, write_result: WriteResult[None]) -> None:
+        """Keep how many rows the graph committed, in the process that ran it."""
+        self.num_rows = write_result.num_rows
+
+    def told(self, table: pa.Table) -> tuple[Any, ...]:
+        """What `tally.add` is told of a committed window."""
+        raise NotImplementedError
 
 
-def summary(table: pa.Table) -> tuple[dict[str, float], dict[str, Seconds], dict[str, Seconds]]:
-    """What a committed window adds to the progress: counts, how far each recording has come, and the
-    whole length of those that ended in it (seconds)."""
+class ChunkSink(_PartSink):
+    """Windows of `schema.CHUNKS` rows, below `<output>/chunks/`."""
+
+    folder, schema, key = "chunks", CHUNKS, "chunk_id"
+
+    def told(self, table: pa.Table) -> tuple[Any, ...]:
+        """See `summary`."""
+        return summary(table)
+
+
+class AnswerSink(_PartSink):
+    """Windows of `schema.ANSWERS` rows, below `<output>/answers/`."""
+
+    folder, schema, key = "answers", ANSWERS, "step_id"
+
+    def told(self, table: pa.Table) -> tuple[Any, ...]:
+        """See `answer_summary`."""
+        return (answer_summary(table),)
+
+
+def summary(
+    table: pa.Table,
+) -> tuple[dict[str, float], dict[str, Seconds], dict[str, Seconds], dict[str, int]]:
+    """What a committed window adds to the progress: counts, how far each recording has come, the whole
+    length of those that ended in it (seconds), and the failures of those that failed, by kind."""
     chunk = table.filter(pc.equal(table["kind"], "chunk"))
     end = table.filter(pc.equal(table["kind"], "end"))
     counts = {
@@ -76,4 +114,17 @@ def summary(table: pa.Table) -> tuple[dict[str, float], dict[str, Seconds], dict
         counts,
         dict(zip(reached["recording_id"].to_pylist(), reached["end_max"].to_pylist(), strict=True)),
         ended,
+        dict(Counter(pc.struct_field(end["failure"], "kind").drop_null().to_pylist())),
     )
+
+
+def answer_summary(table: pa.Table) -> dict[str, float]:
+    """What a committed window of answers adds to the progress."""
+    answer = pc.equal(table["kind"], "answer")
+    failed = pc.and_(answer, pc.equal(table["status"], "failed"))
+    return {
+        "num_steps": len(table),
+        "num_answers": pc.sum(answer).as_py() or 0,
+        "num_failed": pc.sum(failed).as_py() or 0,
+        "num_tokens": pc.sum(table["num_tokens"]).as_py() or 0,
+    }

@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dawnchorus import cluster
+from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.records import Seconds
+from dawnchorus.report.words import many
 
 _BAR = 20
 
@@ -62,12 +64,27 @@ class Terminal:
 
     def progress(self, survey: Survey, progress: Progress, elapsed: Seconds) -> None:
         """The live line: audio done, rtfx, time left, failures."""
-        line = progress_line(survey, progress, elapsed)
+        self._line(progress_line(survey, progress, elapsed), elapsed)
+
+    def _line(self, line: Text, elapsed: Seconds) -> None:
         if self.console.is_terminal:
             self.live.update(line)
         elif elapsed - self.last_printed >= self.every:
             self.last_printed = elapsed
             self.console.print(line)
+
+    def asking(self, left: Asking, use: Resources) -> None:
+        """What is about to be asked."""
+        answers = many(left.num_left, "answer")
+        about = many(left.num_transcripts, "transcript")
+        self.say(f"Asking for {answers} about {about}, {many(use.engines, 'model')} at once ...")
+        self.last_printed = 0.0
+        if self.console.is_terminal:
+            self.live.start()
+
+    def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
+        """The live line of graph 3."""
+        self._line(answers_line(left, answered, elapsed), elapsed)
 
     def close(self, outcome: Outcome) -> None:
         """The closing table and where everything is."""
@@ -91,6 +108,23 @@ def progress_line(survey: Survey, progress: Progress, elapsed: Seconds) -> Text:
         (f"rtfx {rtfx:.1f}", "bold"),
         f"  {eta}  {progress.num_recordings:,} done",
         (f", {progress.num_failed:,} failed" if progress.num_failed else "", "yellow"),
+    )
+    line.no_wrap = True
+    return line
+
+
+def answers_line(left: int, answered: Answered, elapsed: Seconds) -> Text:
+    """One line, such as `████░░░░ 12 of 40 answers  31.5 tokens/s  ETA 2 min, 1 failed`."""
+    share = min(1.0, answered.num_answers / left) if left else 1.0
+    filled = int(share * _BAR)
+    eta = hours(elapsed * (1 - share) / share) if share else ""
+    notes = answered.num_steps - answered.num_answers
+    line = Text.assemble(
+        ("█" * filled + "░" * (_BAR - filled), "cyan"),
+        f" {answered.num_answers:,} of {many(left, 'answer')}  ",
+        (f"{answered.num_tokens / elapsed if elapsed > 0 else 0.0:.1f} tokens/s", "bold"),
+        f"  ETA {eta}" if eta else "  starting" if not notes else f"  {many(notes, 'note')} on long ones",
+        (f", {answered.num_failed:,} failed" if answered.num_failed else "", "yellow"),
     )
     line.no_wrap = True
     return line

@@ -28,18 +28,19 @@ def make(
     cpus_per_engine: float | None = None,
     gpus_per_engine: float | None = None,
     now: float | None = None,
+    until: float | None = None,
 ) -> dict[str, Any]:
     """Gather the report of a run, write it beside the run's other files, and return it.
 
-    `found` is what `reconcile` found; `started` is when the present command began, `now` when it ends
-    (None: at this moment), in seconds since the epoch; CPUs and GPUs of one engine, where known, turn
-    engine hours into theirs.
+    `found` is what `reconcile` found; `started` is when the present command began, `until` when it had
+    transcribed (None: `now`), `now` when it ends (None: at this moment), in seconds since the epoch; CPUs and
+    GPUs of one engine, where known, turn engine hours into theirs.
 
     Raises:
         FileNotFoundError: the run saved nothing.
         Transient, Terminal: the output cannot be read or written.
     """
-    made = gather(output, run_id, found, started, cpus_per_engine, gpus_per_engine, now)
+    made = gather(output, run_id, found, started, cpus_per_engine, gpus_per_engine, now, until)
     text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
     storage.put_atomic(storage.join(output, "_runs", run_id, "report.json"), text.encode())
     storage.put_atomic(page_url(output, run_id), render(made).encode())

@@ -45,6 +45,7 @@ def gather(
     cpus_per_engine: float | None = None,
     gpus_per_engine: float | None = None,
     now: float | None = None,
+    until: float | None = None,
 ) -> dict[str, Any]:
     """The report of a run whose tables `reconcile` found as `found`; the others as in `report.make`."""
     now = time.time() if now is None else now
@@ -58,7 +59,7 @@ def gather(
     for batch, at in rows_of_run(output, wanted, None if keep_old else about["fingerprint"]):
         rows.add(batch, at, slowest)
         accuracy.add(batch)
-    spent = _time(output, run_id, work, rows, started, now)
+    spent = _time(output, run_id, work, rows, started, until or now)
     report = {
         "report_version": REPORT_VERSION,
         "run_id": run_id,
@@ -124,12 +125,12 @@ def _short(row: dict[str, Any]) -> dict[str, Any]:
     return row | {n: words.cut(row[n], 1_000) for n in ("audio_filepath", "message") if n in row}
 
 
-def _time(output: str, run_id: str, work: Work, rows: Rows, started: float, now: float) -> dict[str, Any]:
+def _time(output: str, run_id: str, work: Work, rows: Rows, started: float, until: float) -> dict[str, Any]:
     """Wall, engine, waiting and decoding time: in sum, by attempt, by worker, and along the way."""
     speech = rows.coverage.get("transcribed", 0.0) + rows.coverage.get("failed", 0.0)
     scale = rows.audio_seconds / speech if speech else 1.0
     begun = _begun(output, run_id) or {1: started}
-    tries = timing.attempts(work.windows, work.ends_of_attempt, begun, now, scale)
+    tries = timing.attempts(work.windows, work.ends_of_attempt, begun, until, scale)
     engine = sum(t["engine_seconds"] for t in tries)
     wait = sum(t["wait_seconds"] for t in tries)
     wall = sum(t["wall_seconds"] for t in tries)
@@ -138,7 +139,7 @@ def _time(output: str, run_id: str, work: Work, rows: Rows, started: float, now:
     return {
         "time": {
             "started_at": tries[0]["started_at"],
-            "ended_at": now,
+            "ended_at": until,
             "wall_seconds": wall,
             "audio_seconds": audio,
             "rtfx": audio / wall if wall else None,

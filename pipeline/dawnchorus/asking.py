@@ -1,0 +1,196 @@
+"""Graph 3 as often as it takes: ask the next steps, fold the answers that are ready, until none is left.
+
+A short transcript takes one round, a long one as many as its notes have levels. Whatever ends it, what is
+answered is folded. Knows how to run the rounds; what their end means is `run`'s.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Event, Thread
+from typing import Any, Protocol
+
+import ray
+
+from dawnchorus import answers, cluster, graph, plan, signals, storage
+from dawnchorus.answers import Answered, Asking, Job
+from dawnchorus.cluster import Resources
+from dawnchorus.config import RunConfig
+from dawnchorus.errors import RunPaused
+from dawnchorus.faults import first_line, our_error
+from dawnchorus.records import Seconds
+from dawnchorus.sink import AnswerSink
+from dawnchorus.stages.answer import AnswerSettings, Cut
+
+CPU_WINDOW_ROWS = 4
+GPU_WINDOW_ROWS = 64
+_MAX_ABORTS = 3
+_BLOCK_BYTES = 4 << 20
+
+
+class AnswerUi(Protocol):
+    """What graph 3 shows a person while it goes on."""
+
+    def say(self, text: str) -> None:
+        """One line of news."""
+
+    def asking(self, left: Asking, use: Resources) -> None:
+        """What is about to be asked, before the model is loaded."""
+
+    def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
+        """Called about once a second: `left` answers were to be given when it began."""
+
+
+class AnswerTally:
+    """Counts commits, as a Ray actor that sinks tell of every part."""
+
+    def __init__(self) -> None:
+        self.answered = Answered(last_commit=time.time())
+
+    def add(self, counts: dict[str, int]) -> None:
+        """Count one committed window."""
+        for name, value in counts.items():
+            setattr(self.answered, name, getattr(self.answered, name) + value)
+        self.answered.last_commit = time.time()
+
+    def read(self) -> Answered:
+        """The sum so far."""
+        return self.answered
+
+
+def share_out(config: RunConfig, use: Resources) -> Resources:
+    """What graph 3 may use of what the run may: the same replicas, windows of its own."""
+    rows = config.llm.window_rows or (GPU_WINDOW_ROWS if use.gpus_per_engine else CPU_WINDOW_ROWS)
+    return replace(use, window_rows=rows)
+
+
+def ask(config: RunConfig, job: Job, epoch: int, ui: AnswerUi) -> BaseException | None:
+    """Answer what is left of a job, and fold it. Returns what stopped it early, if anything did.
+
+    Raises:
+        Fenced: another run owns the output by now.
+    """
+    left = answers.survey(job)
+    if not len(left.rows):
+        answers.fold(job.output, job.run_url, epoch, [job.asked])
+        return None
+    cluster.start(config)
+    use = share_out(config, cluster.resources(config))
+    ui.asking(left, use)
+    with signals.terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:
+        try:
+            return _Rounds(config, job, epoch, use, scratch, ui).all(left)
+        finally:
+            cluster.free_stopped_graphs()
+            fold(job, epoch)
+
+
+def fold(job: Job, epoch: int) -> None:
+    """Put the answers that are ready into their rows, by Ray."""
+    staged = answers.stage_fold(job.output, job.run_url, epoch, [job.asked])
+    if staged is not None:
+        graph.transcripts(*staged).materialize()
+
+
+class _Rounds:
+    """The rounds of one job."""
+
+    def __init__(
+        self, config: RunConfig, job: Job, epoch: int, use: Resources, scratch: str, ui: AnswerUi
+    ) -> None:
+        self.config, self.job, self.epoch, self.use, self.scratch, self.ui = (
+            config,
+            job,
+            epoch,
+            use,
+            scratch,
+            ui,
+        )
+        self.tally: Any = ray.remote(num_cpus=0)(AnswerTally).remote()
+        self.num_rounds = 0
+        self.num_aborts = 0
+        self.num_left = 0
+        self.stalled: RunPaused | None = None
+        self.began = time.monotonic()
+
+    def all(self, left: Asking) -> BaseException | None:
+        """Round after round, the first over `left`, until a round finds nothing more to ask."""
+        self.num_left = left.num_left
+        while len(left.rows):
+            try:
+                num_steps = self._round(left)
+            except KeyboardInterrupt as e:
+                return (self.stalled or e).with_traceback(None)
+            except Exception as e:
+                known = our_error(e)
+                if isinstance(known, RunPaused):
+                    return known.with_traceback(None)
+                self.num_aborts += 1
+                if known is not None or self.num_aborts >= _MAX_ABORTS:
+                    raise known or e from e
+                self.ui.say(f"The answers stopped ({first_line(e)}). Going on with what is left.")
+            else:
+                if not num_steps:
+                    return None
+            cluster.free_stopped_graphs()
+            fold(self.job, self.epoch)
+            left = answers.survey(self.job, first=False)
+            if left.num_transient:
+                time.sleep(self.config.resume.backoff_seconds)
+        return None
+
+    def _round(self, left: Asking) -> int:
+        """One graph over what is left; returns how many steps it committed."""
+        job, first = self.job, self.num_rounds == 0
+        url = storage.join(job.run_url, "attempts", f"{self.epoch:08d}", f"asks-{self.num_rounds:03d}")
+        self.num_rounds += 1
+        homes = plan.write_snapshot(left.rows, "home", url)
+        kinds = job.resume.retry_failed if first else None
+        cut = Cut(homes, job.output, job.asked, job.resume.max_attempts, kinds)
+        answer = AnswerSettings(self._asked(), job.run_id, self.epoch, self.scratch)
+        sink = AnswerSink(job.output, self.epoch, "answers", job.asked.metadata(), self.tally)
+        cluster.tune(_BLOCK_BYTES)
+        windows = -(-left.num_left // self.use.window_rows)
+        use = replace(self.use, engines=max(1, min(self.use.engines, windows)))
+        with self._watched():
+            graph.answers(homes, cut, answer, use).write_datasink(
+                sink, ray_remote_args={"num_cpus": cluster.WRITE_CPUS}
+            )
+        return sink.num_rows
+
+    def _asked(self) -> Any:
+        """The job's prompts, with as many threads for the model as a replica has CPUs, unless it says."""
+        engine = self.job.asked.engine
+        threads = engine.threads or max(1, int(self.use.cpus_per_engine))
+        return replace(self.job.asked, engine=engine.model_copy(update={"threads": threads}))
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """While a graph runs: progress once a second, and an end to a silence that is too long."""
+        over = Event()
+        thread = Thread(target=self._watch, args=(over,), daemon=True, name="answers")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.ui.answering(self.num_left, self._read(), time.monotonic() - self.began)
+
+    def _watch(self, over: Event) -> None:
+        limit, began = self.config.resume.stall_seconds, time.time()
+        while not over.wait(1.0):
+            answered = self._read()
+            self.ui.answering(self.num_left, answered, time.monotonic() - self.began)
+            silent = time.time() - max(answered.last_commit, began)
+            if limit and silent > limit and self.stalled is None:
+                self.stalled = RunPaused(f"nothing was answered for {silent:.0f} s (resume.stall_seconds)")
+                signals.interrupt()
+
+    def _read(self) -> Answered:
+        answered: Answered = ray.get(self.tally.read.remote())
+        return answered
