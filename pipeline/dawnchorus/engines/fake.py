@@ -10,6 +10,7 @@ Options (`engine.options`):
         before its text is returned. Prompts are logged with "num_prompt_characters".
     seconds_per_audio_second: float; sleeps this long per second of audio.
     context_tokens: int; words of one prompt with its answer (default 4096).
+    seconds_per_prompt: float; sleeps this long per prompt.
     script: path of a JSON object, all keys optional, the file too:
         fail_hashes, transient_hashes: these waveforms get an error that is final, or transient.
         stall_hashes, stall_seconds: these sleep first (default 3600 s).
@@ -17,6 +18,7 @@ Options (`engine.options`):
         die_after_calls: SIGKILL in place of this process's answer number n + 1.
         die_once: path; dying creates it first, and nothing dies while it exists.
         oom_above_seconds: batches of more padded seconds run out of memory.
+        say: object; a prompt that holds a key is answered with that key's text, the first that fits.
 """
 
 from __future__ import annotations
@@ -39,10 +41,10 @@ from dawnchorus.engines.checks import check, error
 from dawnchorus.errors import ConfigError
 from dawnchorus.records import Hypothesis, Seconds, Segment
 
-_OPTIONS = ("log", "script", "seconds_per_audio_second", "context_tokens")
+_OPTIONS = ("log", "script", "seconds_per_audio_second", "seconds_per_prompt", "context_tokens")
 _SCRIPT_KEYS = {
     *("fail_hashes", "transient_hashes", "stall_hashes", "stall_seconds"),
-    *("die_hashes", "die_after_calls", "die_once", "oom_above_seconds"),
+    *("die_hashes", "die_after_calls", "die_once", "oom_above_seconds", "say"),
 }
 
 
@@ -75,6 +77,7 @@ class FakeEngine:
         self._log: str | None = config.options.get("log")
         self._script: str | None = config.options.get("script")
         self._pace = float(config.options.get("seconds_per_audio_second", 0.0))
+        self._pace_of_prompts = float(config.options.get("seconds_per_prompt", 0.0))
         self._batch_seconds = config.batch_seconds
         self._context_tokens = int(config.options.get("context_tokens", 4096))
         self._num_calls = 0
@@ -127,6 +130,7 @@ class FakeEngine:
             return error("too_long", f"The prompt does not fit {self.context_tokens} tokens.", stage="answer")
         digest = prompt_hash(request.prompt)
         demands = self._demands()
+        time.sleep(self._pace_of_prompts)
         if digest in demands.get("die_hashes", ()) or self._num_calls >= demands.get(
             "die_after_calls", np.inf
         ):
@@ -135,6 +139,12 @@ class FakeEngine:
         self._write_log(digest, num_prompt_characters=len(request.prompt))
         if digest in demands.get("fail_hashes", ()):
             return error("on_demand", "The script says that this prompt fails.", stage="answer")
+        if digest in demands.get("transient_hashes", ()):
+            message = "The script says that this prompt fails for now."
+            return error("on_demand", message, transient=True, stage="answer")
+        for key, text in demands.get("say", {}).items():
+            if key in request.prompt:
+                return Hypothesis((Segment(0.0, 0.0, text),), num_tokens=self.num_tokens(text))
         if request.max_new_tokens < 2:
             return Hypothesis((Segment(0.0, 0.0, "answer"),), "length", num_tokens=1)
         return Hypothesis((Segment(0.0, 0.0, f"answer {digest}"),), num_tokens=2)
