@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 INTRO = """\
 # Configuration
 
-<!-- Made by generate.py from dawnchorus/config.py: change it there, then `make freeze`. -->
+<!-- Made by generate.py from dawnchorus/config: change it there, then `make freeze`. -->
 
 One YAML per run, and `key=value` overrides after it on the command line, dotted, the value in YAML:
 

@@ -30,8 +30,6 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 MODULE_LINES = 300
 FUNCTION_LINES = 60
-LONGER_MODULES = {"config.py": 450}
-"""One declaration per key, with its documentation: a list, not a program."""
 SWALLOWERS: set[str] = set()
 """Modules with an `except Exception` that raises nothing again: the row guards."""
 HEAVY = {
@@ -68,7 +66,7 @@ def test_there_is_a_package_to_check() -> None:
 def test_module_is_small_and_says_what_it_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     num_lines = len(text.splitlines())
-    assert num_lines <= LONGER_MODULES.get(_name(path), MODULE_LINES)
+    assert num_lines <= MODULE_LINES
     long = {f.name: n for f in _functions(path) if (n := (f.end_lineno or 0) - f.lineno + 1) > FUNCTION_LINES}
     assert not long
     assert ast.get_docstring(ast.parse(text)), "a module opens with what it is and what it does not know"
@@ -90,12 +88,6 @@ def _swallows(handler: ast.ExceptHandler) -> bool:
     names = {c.id if isinstance(c, ast.Name) else "" if c is None else ast.dump(c) for c in caught}
     raises = any(isinstance(node, ast.Raise) for node in ast.walk(handler))
     return not names.isdisjoint({"", "Exception", "BaseException"}) and not raises
-
-
-def test_size_exceptions_are_needed() -> None:
-    """An exception nobody needs any more is taken off the list."""
-    for name in LONGER_MODULES:
-        assert len((PACKAGE / name).read_text(encoding="utf-8").splitlines()) > MODULE_LINES
 
 
 @pytest.mark.parametrize(
@@ -143,15 +135,16 @@ def test_schema_file_refuses_an_unknown_key() -> None:
         jsonschema.validate({"input": "a", "output": "b", "engine": {"modle": "c"}}, schema)
 
 
-def test_every_dependency_is_pinned_and_torch_is_not_there() -> None:
+def test_every_dependency_is_pinned_and_no_build_of_torch() -> None:
     """infra/constraints.txt holds one exact version of everything that gets installed."""
     lines = (ROOT / "infra" / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = {_canonical(p.name): p for line in lines if not line.startswith("#") for p in [Requirement(line)]}
     assert all(re.fullmatch(r"==[^*]+", str(p.specifier)) for p in pins.values())
-    assert "torch" not in pins
+    assert "+" not in str(pins["torch"].specifier), "with a GPU it is another build of the same version"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [Requirement(x) for x in (*project["dependencies"], *extras["dev"], *extras["whisper"])]
+    named = (r for extra in ("dev", "whisper", "nemo", "hf") for r in extras[extra])
+    wanted = [Requirement(x) for x in (*project["dependencies"], *named)]
     for requirement in wanted:
         if requirement.name != project["name"]:
             pin = str(pins[_canonical(requirement.name)].specifier).removeprefix("==")

@@ -1,0 +1,297 @@
+"""Every section of the configuration: one declaration per key, with its documentation, its unit and whether
+it can change `pred_text` (then it is in the fingerprint)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dawnchorus.records import Seconds
+
+
+def key(default: Any, doc: str, *, text: bool, unit: str = "", **limits: Any) -> Any:
+    """One configuration key. `text`: it can change `pred_text`, so it enters the fingerprint."""
+    extra: dict[str, Any] = {"fingerprint": text, "unit": unit}
+    return Field(default, description=doc, json_schema_extra=extra, **limits)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+
+
+class ManifestConfig(Section):
+    """How the input is read."""
+
+    format: Literal["auto", "nemo", "csv", "tsv", "parquet", "lhotse", "audio"] = key(
+        "auto", "Shape of the input; `auto` decides by name and content.", text=False
+    )
+    max_bad_share: float = key(
+        0.1,
+        "Stop before any work when more than this share of the manifest's lines is bad "
+        "(a manifest of fewer than 10 lines stops only when all are).",
+        text=False,
+        unit="share",
+        ge=0,
+        le=1,
+    )
+
+
+class EngineConfig(Section):
+    """Which model transcribes, and how."""
+
+    name: str = key("whisper", "Engine: see `dawnchorus doctor` for those installed here.", text=True)
+    model: str | None = key(
+        None,
+        "Model name on the hub, or a local path. None: the engine's embedded default. "
+        "(The fingerprint has the weights' own hash instead.)",
+        text=False,
+    )
+    revision: str | None = key(None, "Pinned revision of a hub model.", text=False)
+    device: Literal["auto", "cpu", "cuda"] = key("auto", "Where the model runs.", text=False)
+    dtype: str = key(
+        "auto", "Weights' type: int8, float16, bfloat16, float32; `auto` is the engine's default.", text=True
+    )
+    batch_seconds: Seconds = key(
+        240.0, "Padded audio seconds in one model call; halved on out-of-memory.", text=False, unit="s", gt=0
+    )
+    threads: int = key(
+        0, "CPU threads of one replica; 0: as many as its CPU slots, at least one.", text=False, ge=0
+    )
+    redo_logprob: float | None = key(
+        None,
+        "Redo a chunk whose mean log-probability is below this; None: the engine's default.",
+        text=True,
+    )
+    options: dict[str, Any] = key(
+        {},
+        "Options of this engine alone; an unknown one is an error of the engine. "
+        "(The fingerprint has those that change the text, as facts of the engine's identity.)",
+        text=False,
+    )
+
+
+class AudioConfig(Section):
+    """How audio is decoded."""
+
+    channels: Literal["mix", "separate"] | int = key(
+        "mix", "`mix` all channels, transcribe each `separate`ly, or take one by index (from 0).", text=True
+    )
+    max_seconds: Seconds = key(
+        172_800.0,
+        "Longest decoded audio of one recording; beyond it the recording fails.",
+        text=True,
+        unit="s",
+        gt=0,
+    )
+    max_file_bytes: int = key(
+        17_179_869_184, "Largest audio object that is fetched.", text=False, unit="bytes", gt=0
+    )
+    max_memory_bytes: int = key(
+        1_073_741_824,
+        "Address space of the child process that decodes one file.",
+        text=False,
+        unit="bytes",
+        gt=0,
+    )
+    stall_seconds: Seconds = key(
+        120.0, "A decoder that delivers nothing for this long is ended.", text=False, unit="s", gt=0
+    )
+
+
+class VadConfig(Section):
+    """Where speech is."""
+
+    enabled: bool = key(True, "Cut at pauses found by the VAD; off: fixed windows with overlap.", text=True)
+    threshold: float = key(
+        0.15, "Probability from which a frame is speech; low, for telephone speech.", text=True, gt=0, lt=1
+    )
+    min_speech_seconds: Seconds = key(
+        0.1, "Shorter bursts of speech are not speech.", text=True, unit="s", ge=0
+    )
+    min_pause_seconds: Seconds = key(
+        0.5, "Shorter gaps do not end a speech region.", text=True, unit="s", ge=0
+    )
+    pad_seconds: Seconds = key(0.4, "Kept on both sides of a speech region.", text=True, unit="s", ge=0)
+
+
+class ChunkingConfig(Section):
+    """How speech becomes engine windows."""
+
+    max_seconds: Seconds | None = key(
+        None, "Longest chunk; None or more than the engine's limit: the engine's.", text=True, unit="s", gt=0
+    )
+    merge_gap_seconds: Seconds = key(
+        2.0, "Neighbouring speech regions are merged over pauses up to this long.", text=True, unit="s", ge=0
+    )
+    merge_seconds: Seconds = key(
+        15.0, "Merge only while the chunk stays within this; 0: never.", text=True, unit="s", ge=0
+    )
+    overlap_seconds: Seconds = key(
+        2.0,
+        "Context on each side of a seam when speech has to be cut without a pause.",
+        text=True,
+        unit="s",
+        ge=0,
+    )
+
+
+class WorkersConfig(Section):
+    """What of the cluster is used."""
+
+    address: str | None = key(
+        None, "Ray cluster to join; None: RAY_ADDRESS, else one is started on this machine.", text=False
+    )
+    engines: int | None = key(
+        None, "Engine replicas; None: one per GPU, or one per CPU core without GPUs.", text=False, ge=1
+    )
+    gpus_per_engine: float | None = key(
+        None, "GPUs of one replica; None: 1 where the cluster has GPUs, else 0.", text=False, ge=0
+    )
+    cpus_per_engine: float | None = key(
+        None, "CPU slots of one replica; None: 1 beside a GPU, else an even share.", text=False, ge=0
+    )
+    decoders: int | None = key(
+        None, "Most decode tasks at once; None: as many as CPUs allow.", text=False, ge=1
+    )
+    window_rows: int | None = key(
+        None,
+        "Rows of one engine call and one committed part: what a crash costs. None: 16 on CPU, 384 on a GPU.",
+        text=False,
+        ge=1,
+    )
+
+
+class ResumeConfig(Section):
+    """What is tried again, and when to stop trying."""
+
+    max_attempts: int = key(
+        3, "Tries of a recording with transient failures, over all resumes.", text=False, ge=1
+    )
+    backoff_seconds: Seconds = key(
+        5.0, "Wait before transient failures are tried again.", text=False, unit="s", ge=0
+    )
+    pause_after: int = key(
+        20, "Alike transient failures in a row that pause the run instead of becoming rows.", text=False, ge=1
+    )
+    other_fingerprint: Literal["refuse", "redo", "keep-old"] = key(
+        "refuse", "What to do with results that other settings made.", text=False
+    )
+    stall_seconds: Seconds = key(
+        1800.0,
+        "End the attempt when nothing was committed for this long; 0: never.",
+        text=False,
+        unit="s",
+        ge=0,
+    )
+    retry_failed: list[str] | None = key(
+        None, "Failure kinds to try again although they are final; [] is all of them.", text=False
+    )
+
+
+class PublishConfig(Section):
+    """How transcripts are published."""
+
+    every_seconds: Seconds = key(
+        900.0,
+        "Assemble complete recordings this often while the run goes on; 0: only at the end.",
+        text=False,
+        unit="s",
+        ge=0,
+    )
+    recordings_per_file: int = key(5_000, "Most recordings of one transcripts file.", text=False, ge=1)
+    hours_per_file: float = key(50.0, "Most audio hours of one transcripts file.", text=False, unit="h", gt=0)
+
+
+class PlanConfig(Section):
+    """How recordings become units of work."""
+
+    unit_seconds: Seconds = key(900.0, "Audio of one unit of work.", text=False, unit="s", gt=0)
+
+
+class CostConfig(Section):
+    """What hours cost, for the plan and the report."""
+
+    gpu: str | None = key(
+        None, "Accelerator to price, as in the table; None: the one that the cluster reports.", text=False
+    )
+    gpu_hour: float | None = key(
+        None, "What you pay for a GPU-hour; None: the table's price.", text=False, unit="US dollars", gt=0
+    )
+    prices: str | None = key(None, "A table of your own in the shape of the shipped prices.yaml.", text=False)
+
+
+class NotifyConfig(Section):
+    """Who is told when a run ends, fails or stalls."""
+
+    command: list[str] = key(
+        [], "A program and its arguments; it reads the news as JSON. No shell is involved.", text=False
+    )
+    webhook_env: str | None = key(
+        None,
+        "Name of the environment variable that holds a URL to POST the news to as JSON; the URL is a secret, "
+        "so it is never written down.",
+        text=False,
+    )
+    on: list[Literal["done", "incomplete", "failed", "stalled", "stopped"]] = key(
+        ["done", "incomplete", "failed", "stalled"], "What is worth telling.", text=False
+    )
+
+
+class PromptConfig(Section):
+    """One prompt of LLM mode; what is not set is the shipped prompt's of that name."""
+
+    template: str | None = Field(
+        None, description="The whole prompt; `{transcript}` and `{question}` are filled in."
+    )
+    question: str | None = Field(None, description="The question, for `qa` or a template with `{question}`.")
+    max_tokens: int | None = Field(None, description="Most tokens of the answer.", ge=1)
+    json_schema: dict[str, Any] | None = Field(None, description="JSON Schema that the answer has to fit.")
+    times: bool | None = Field(None, description="Mark each line of the transcript with its time.")
+    map_template: str | None = Field(None, description="Asks for notes on one piece, `{transcript}`.")
+    combine_template: str | None = Field(None, description="Asks for one note of several, `{notes}`.")
+    notes_tokens: int | None = Field(None, description="Most tokens of one note.", ge=1)
+
+
+class LlmConfig(Section):
+    """What is asked about the transcripts, and which model answers."""
+
+    prompts: list[str] | dict[str, PromptConfig | None] = key(
+        [],
+        "What to ask: names of shipped prompts (summary, action_items, topics, qa), or a mapping of names "
+        "to what differs from the shipped one: template, question, max_tokens, json_schema, times, "
+        "map_template, combine_template, notes_tokens. A new name needs a template, or a question for `qa`.",
+        text=False,
+    )
+    engine: str | None = key(
+        None, "Engine that answers; None: the one that transcribes, where it has an LLM mode.", text=False
+    )
+    model: str | None = key(
+        None, "Its model, by name on the hub or path; only with `llm.engine`.", text=False
+    )
+    revision: str | None = key(None, "Pinned revision of a hub model; only with `llm.engine`.", text=False)
+    device: Literal["auto", "cpu", "cuda"] = key("auto", "Where it runs; only with `llm.engine`.", text=False)
+    dtype: str = key("auto", "Its weights' type; only with `llm.engine`.", text=False)
+    options: dict[str, Any] = key({}, "Options of that engine alone; only with `llm.engine`.", text=False)
+    piece_tokens: int = key(
+        3_500, "Most tokens of a transcript in one prompt; longer ones go in pieces.", text=False, ge=32
+    )
+    window_rows: int | None = key(
+        None,
+        "Requests of one engine call and one committed part. None: 4 on CPU, 64 on a GPU.",
+        text=False,
+        ge=1,
+    )
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _one_name(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _of_its_engine(self) -> LlmConfig:
+        named = ("model", "revision", "device", "dtype", "options")
+        given = [n for n in named if getattr(self, n) != type(self).model_fields[n].default]
+        if self.engine is None and given:
+            raise ValueError(f"llm.{given[0]} is for the model of llm.engine, which is not set")
+        return self
