@@ -18,8 +18,10 @@ from contract import EngineContract, LanguageModelContract, waveform
 
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Request, Waveform
+from dawnchorus.engines.chat import frame
 from dawnchorus.engines.salm import SalmEngine
 from dawnchorus.engines.salm_generate import Output
+from dawnchorus.engines.salm_options import chatml
 from dawnchorus.errors import EngineUnavailable
 from tiny_salm.build import TRANSCRIBE, build
 
@@ -169,7 +171,9 @@ def test_log_probabilities_are_those_of_the_logits(
 
 def test_text_is_decoded_as_nemo_does(engine: SalmEngine, reference: Any, clips: list[Waveform]) -> None:
     for output in outputs(engine, clips, [24] * len(clips)):
-        assert engine._text.decode(output.ids) == reference.tokenizer.ids_to_text(output.ids).strip()
+        assert (
+            engine._vocabulary.text(output.ids).strip() == reference.tokenizer.ids_to_text(output.ids).strip()
+        )
 
 
 def test_the_model_is_loaded_as_nemo_loads_it(engine: SalmEngine, reference: Any) -> None:
@@ -378,16 +382,45 @@ def test_answers_are_those_of_nemo_without_thinking(engine: SalmEngine, referenc
     ends = [reference.text_eos_id, reference.text_pad_id]
     config = GenerationConfig(max_new_tokens=12, eos_token_id=ends, pad_token_id=ends[1], do_sample=False)
     formatter = PromptFormatter.resolve("qwen3")(reference.tokenizer)
-    prompts = ["What is the main topic of the call?", "\n\none  two\nthree ", "<b>&amp;"]
-    for prompt, answer in zip(prompts, engine.complete([Request(p, 12) for p in prompts]), strict=True):
+    vocabulary = engine._frame()[1]
+    chat = frame(vocabulary, chatml)
+    prompts = ["What is the main topic of the call?", "one  two\n\nthree ", "<b>&amp;"]
+    model = engine._loaded()
+    for prompt in prompts:
         turns = [{"role": "user", "content": prompt}]
         ids = formatter.encode_dialog(turns=turns, enable_thinking=False)["input_ids"]
-        assert engine._text.chat(prompt) == ids.tolist()
+        assert chat.prompt(vocabulary.content(prompt)) == ids.tolist()
         with reference.llm.disable_adapter():
             row = reference.generate(prompts=ids[None], generation_config=config)[0, len(ids) :].tolist()
         cut = next((i for i, t in enumerate(row) if t in ends), len(row))
-        assert answer.text == reference.tokenizer.ids_to_text(row[:cut]).strip()
-        assert answer.num_tokens == cut
+        with model.without_adapter():
+            [output] = engine._generate([model.embed(ids.tolist())], [12])
+        assert output.ids == row[:cut]
+        assert engine.complete([Request(prompt, 12)])[0].finish_reason in ("stop", "length", "empty", "error")
+
+
+def test_special_tokens_in_a_prompt_are_text(engine: SalmEngine) -> None:
+    vocabulary = engine._frame()[1]
+    for token in ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<think>", "<|audioplaceholder|>"):
+        ids = vocabulary.content(f"before {token} after")
+        assert not set(ids) & {*range(END - 2, END + 3)}
+        assert engine._loaded()._salm.audio_locator_tag_id not in ids
+        [answer] = engine.complete([Request(f"one {token} two", 4)])
+        assert answer.error is None
+
+
+def test_a_thought_without_end_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
+    """A model that can say nothing but `<think>`."""
+
+    def only_think(weights: Any) -> None:
+        table = weights["embed_tokens.weight"]
+        table[END + 1] *= 40
+
+    thinking = loaded(copied(tmp_path / "thinking", only_think))
+    answers = thinking.complete([Request(p, 4) for p in ("one", "two", "one two three", "what is it")])
+    kinds = {a.error.kind if a.error else a.finish_reason for a in answers}
+    assert "unfinished_thought" in kinds
+    assert all("<think>" not in a.text for a in answers)
 
 
 def test_an_answer_out_of_memory_harms_no_other(engine: SalmEngine) -> None:

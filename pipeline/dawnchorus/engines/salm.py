@@ -29,23 +29,25 @@ import math
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from dawnchorus import storage
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines import salm_files
+from dawnchorus.engines import hub, salm_files
 from dawnchorus.engines.base import Identity, Licence, Request, Waveform
-from dawnchorus.engines.batching import run_in_batches
+from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
+from dawnchorus.engines.chat import Vocabulary, answer, frame, too_long
 from dawnchorus.engines.checks import check, error
 from dawnchorus.engines.salm_files import DEFAULT_MODEL, INSTALL, SalmFiles
 from dawnchorus.engines.salm_guards import best_cut, is_silent, take_of, with_omission
-from dawnchorus.engines.salm_text import TextCodec, without_thoughts
+from dawnchorus.engines.salm_manifest import WEIGHTS
+from dawnchorus.engines.salm_options import CHANGE_TEXT, CHATML_START, LICENCE, chatml, is_canary, options_of
+from dawnchorus.engines.salm_source import find
 from dawnchorus.engines.takes import Take, hypothesis, joined, out_of_memory
-from dawnchorus.errors import ConfigError, EngineUnavailable
-from dawnchorus.records import FinishReason, Hypothesis, Seconds, Segment
+from dawnchorus.errors import EngineUnavailable
+from dawnchorus.records import Hypothesis, Seconds
 
 if TYPE_CHECKING:
     import torch
@@ -53,28 +55,7 @@ if TYPE_CHECKING:
     from dawnchorus.engines.salm_generate import Output
     from dawnchorus.engines.salm_model import SalmModel
 
-_OPTIONS: dict[str, Any] = {
-    "decoder": "eager",
-    "prompt": "Transcribe the following: ",
-    "tokens_per_second": 6.0,
-    "tokens_extra": 16,
-    "max_tokens": 256,
-    "silence_dbfs": -70.0,
-    "decoder_seconds": None,
-    "batch_tokens": 32_768,
-    "context_tokens": None,
-    "cache": None,
-}
-_CHANGE_TEXT = ("prompt", "tokens_per_second", "tokens_extra", "max_tokens", "silence_dbfs")
-_DECODERS = ("eager", "static", "continuous")
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
 _MOST_SPLITS = 2  # parts of parts of a chunk: 30 s become 7.5 s
-_ATTRIBUTION = (
-    "Canary-Qwen-2.5B by NVIDIA, https://huggingface.co/nvidia/canary-qwen-2.5b, licensed under CC BY 4.0, "
-    "https://creativecommons.org/licenses/by/4.0/. Changes made: the adapter (LoRA) is merged into the "
-    "language model's weights for transcription and left out for LLM mode; recordings are transcribed in "
-    "chunks. It builds on Qwen3-1.7B by the Qwen team (Apache-2.0) and Canary-1B-Flash by NVIDIA (CC BY 4.0)."
-)
 
 
 class SalmEngine:
@@ -84,38 +65,21 @@ class SalmEngine:
     sampling_rate: ClassVar[int] = 16_000
     # Canary-Qwen was trained on 40 s and no more: beyond, words in the middle go missing.
     max_chunk_seconds: ClassVar[Seconds] = 40.0
-    licence: ClassVar[Licence] = Licence(
-        "CC-BY-4.0", "https://creativecommons.org/licenses/by/4.0/", _ATTRIBUTION
-    )
+    licence: ClassVar[Licence] = LICENCE
 
     def __init__(self, config: EngineConfig) -> None:
         """Raises ConfigError for an option that this engine does not have, or a wrong value."""
-        unknown = sorted(set(config.options) - set(_OPTIONS))
-        if unknown:
-            raise ConfigError(
-                f"The salm engine has no option {unknown[0]!r}.", f"It has: {', '.join(_OPTIONS)}."
-            )
         self._config = config
-        self._options = _OPTIONS | config.options
-        for name, value, allowed in (
-            ("options.decoder", self._options["decoder"], _DECODERS),
-            ("dtype", config.dtype, _DTYPES),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"engine.{name} = {value!r} is unknown.", f"One of: {', '.join(allowed)}.")
+        self._options = options_of(config)
         self._model: SalmModel | None = None
         self._lock = threading.RLock()
-        self._light: tuple[SalmFiles, TextCodec] | None = None
+        self._light: tuple[SalmFiles, Vocabulary] | None = None
 
     def identity(self) -> Identity:
         """Name, revision and hashes; fetches configuration and tokenizer, never the weights, if these
         have a hash where they come from."""
         files, _ = self._frame()
-        digest = files.weights_sha256 or self._hub_digest(files)
-        if not digest:
-            found = self._find(weights=True)
-            assert found.weights is not None
-            digest = salm_files.sha256(found.weights)
+        digest = files.weights_sha256 or hub.actual_sha256(files.config.with_name(WEIGHTS))
         try:
             versions = {p: _version(p) for p in ("nemo_toolkit", "transformers", "torch")}
         except importlib.metadata.PackageNotFoundError as e:
@@ -127,10 +91,13 @@ class SalmEngine:
             "dtype": self._config.dtype,
             **versions,
             "redo_logprob": self._config.redo_logprob,
-            **{k: self._options[k] for k in _CHANGE_TEXT},
+            **{k: self._options[k] for k in CHANGE_TEXT},
         }
         model = self._config.model or DEFAULT_MODEL
-        return Identity(model, files.revision or f"sha256:{digest[:12]}", facts)
+        canary = is_canary(files)
+        licence = None if canary else hub.licence(files.config.parent, model)
+        revision = files.revision or f"sha256:{digest[:12]}"
+        return Identity(storage.redact(model), revision, facts, licence, english_only=canary)
 
     def load(self) -> None:
         """Fetch and verify the files, load the weights, and run once."""
@@ -150,7 +117,7 @@ class SalmEngine:
         dtype = self._config.dtype
         if dtype == "auto":
             dtype = "float32" if device == "cpu" else "bfloat16"
-        self._text = TextCodec(files.tokenizer)
+        self._vocabulary = Vocabulary.from_file(files.tokenizer / "tokenizer.json")
         self._model = salm_model.load(files, device, dtype)
         before, after = self._model.prompt(self._options["prompt"])
         self._before, self._after = self._model.embed(before), self._model.embed(after)
@@ -225,7 +192,7 @@ class SalmEngine:
         outputs = self._generate(rows, limits)
         redo = self._config.redo_logprob
         return [
-            take_of(self._text.decode(output.ids), output, seconds, limit, redo)
+            take_of(self._vocabulary.text(output.ids).strip(), output, seconds, limit, redo)
             for output, (_, seconds), limit in zip(outputs, jobs, limits, strict=True)
         ]
 
@@ -250,18 +217,20 @@ class SalmEngine:
 
     def num_tokens(self, text: str) -> int:
         """Tokens of a text, by the tokenizer's file alone."""
-        return self._frame()[1].count(text)
+        return self._frame()[1].num_tokens(text)
 
     def complete(self, requests: Sequence[Request]) -> list[Hypothesis]:
         """One answer per request, greedy, without thinking, the adapter off."""
-        _, codec = self._frame()
-        prompts = [codec.chat(r.prompt) for r in requests]
+        if not requests:
+            return []
+        _, vocabulary = self._frame()
+        if len(vocabulary.template(CHATML_START)) != 1:
+            raise EngineUnavailable("This model's tokenizer has no ChatML.", "Choose a model built on Qwen.")
+        chat = frame(vocabulary, chatml)
+        prompts = [chat.prompt(vocabulary.content(r.prompt)) for r in requests]
         sizes = [len(p) + r.max_new_tokens for p, r in zip(prompts, requests, strict=True)]
         room = self.context_tokens
-        message = "The prompt and its answer need {} tokens, the model has room for {}."
-        results: list[Hypothesis | None] = [
-            error("too_long", message.format(n, room), stage="answer") if n > room else None for n in sizes
-        ]
+        results = [too_long(len(p), r.max_new_tokens, room) for p, r in zip(prompts, requests, strict=True)]
         good = [i for i, r in enumerate(results) if r is None]
         with self._lock, self._loaded().without_adapter():
             answers = run_in_batches(
@@ -272,34 +241,32 @@ class SalmEngine:
                 _is_oom,
                 lambda _, e: error("out_of_memory", f"Out of memory: {e}.", transient=True, stage="answer"),
             )
-        for i, answer in zip(good, answers, strict=True):
-            results[i] = answer
+        for i, found in zip(good, answers, strict=True):
+            results[i] = found
         return [r for r in results if r is not None]
 
     def _answer_batch(self, jobs: list[tuple[list[int], int]]) -> list[Hypothesis]:
         rows = [self._loaded().embed(ids) for ids, _ in jobs]
         outputs = self._generate(rows, [limit for _, limit in jobs])
-        return [_answer(self._text.decode(o.ids), o) for o in outputs]
+        return [self._answer(o) for o in outputs]
+
+    def _answer(self, output: Output) -> Hypothesis:
+        if not math.isfinite(output.logprob):
+            return error("not_finite", "The model's probabilities are not finite.", stage="answer")
+        text = self._vocabulary.text(output.ids)
+        return answer(text, len(output.ids), output.stopped, round(output.avg_logprob, 4))
 
     # Files
 
-    def _frame(self) -> tuple[SalmFiles, TextCodec]:
+    def _frame(self) -> tuple[SalmFiles, Vocabulary]:
         """Everything but the weights."""
         if self._light is None:
             files = self._find(weights=False)
-            self._light = files, TextCodec(files.tokenizer)
+            self._light = files, Vocabulary.from_file(files.tokenizer / "tokenizer.json")
         return self._light
 
     def _find(self, weights: bool) -> SalmFiles:
-        model = self._config.model or DEFAULT_MODEL
-        if Path(model).is_dir():
-            return salm_files.from_folder(Path(model), weights=weights)
-        return salm_files.from_hub(model, self._config.revision, weights=weights)
-
-    def _hub_digest(self, files: SalmFiles) -> str:
-        if not files.revision:
-            return ""
-        return salm_files.hub_weights_sha256(self._config.model or DEFAULT_MODEL, files.revision)
+        return find(self._config.model, self._config.revision, self._options["cache"], weights)
 
     def _loaded(self) -> SalmModel:
         if self._model is None:
@@ -307,33 +274,14 @@ class SalmEngine:
         return self._model
 
 
-def _answer(text: str, output: Output) -> Hypothesis:
-    text, open_thought = without_thoughts(text)
-    if not math.isfinite(output.logprob):
-        return error("not_finite", "The model's probabilities are not finite.", stage="answer")
-    found = Hypothesis((), "empty", output.avg_logprob, len(output.ids))
-    if open_thought:
-        return replace(found, flags=("unfinished_thought",))
-    if not text:
-        return found
-    reason: FinishReason = "stop" if output.stopped else "length"
-    return replace(found, segments=(Segment(0.0, 0.0, text, output.avg_logprob),), finish_reason=reason)
-
-
 def _is_oom(e: Exception) -> bool:
     """Whether memory ran out, on a GPU or not; frees what torch holds back, for the next try."""
-    if not (isinstance(e, (MemoryError, RuntimeError)) and _says_memory(e)):
-        return False
-    import torch
+    found = is_out_of_memory(e)
+    if found:
+        import torch
 
-    if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return True
-
-
-def _says_memory(e: Exception) -> bool:
-    text = str(e).lower()
-    return isinstance(e, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+    return found
 
 
 def _version(package: str) -> str:

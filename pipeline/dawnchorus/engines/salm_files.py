@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dawnchorus.engines import hub
 from dawnchorus.engines.salm_manifest import MANIFEST, WEIGHTS, checked, read_manifest
 from dawnchorus.errors import EngineUnavailable
 
@@ -38,7 +38,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 BACKBONE_FILES = ("config.json", "generation_config.json")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 # Keys of config.json that name places, and those that only say who wrote the file.
 _NO_CONTENT = frozenset({"pretrained_llm", "pretrained_asr", "_name_or_path", "transformers_version"})
@@ -47,7 +46,8 @@ _NO_CONTENT = frozenset({"pretrained_llm", "pretrained_asr", "_name_or_path", "t
 @dataclass(frozen=True, slots=True)
 class SalmFiles:
     """One checkpoint on this machine. `weights` is None where only the rest was asked for; `revision`
-    is the hub's commit or empty; `manifest` holds the SHA-256 of a bundle's files by name."""
+    is the hub's commit or empty; `weights_sha256` is what the hub or the manifest says, or empty;
+    `manifest` holds the SHA-256 of a bundle's files by name."""
 
     config: Path
     weights: Path | None
@@ -75,9 +75,8 @@ def from_folder(folder: Path, revision: str = "", weights: bool = True) -> SalmF
             raise EngineUnavailable(f"{folder} has no {missing}.", "Make a bundle with: dawnchorus bundle")
         from_hub = hub_folder(llm, None, (*TOKENIZER_FILES, *BACKBONE_FILES))
         tokenizer, backbone = tokenizer or from_hub, backbone or from_hub
-    expected = manifest.get(WEIGHTS, "") or _blob_name(folder / WEIGHTS)
     found = _needed(folder / WEIGHTS) if weights else None
-    return SalmFiles(config, found, tokenizer, backbone, revision, expected, manifest)
+    return SalmFiles(config, found, tokenizer, backbone, revision, manifest.get(WEIGHTS, ""), manifest)
 
 
 def from_hub(name: str, revision: str | None, weights: bool = True) -> SalmFiles:
@@ -89,45 +88,20 @@ def from_hub(name: str, revision: str | None, weights: bool = True) -> SalmFiles
     if not _HUB_NAME.fullmatch(name):
         raise EngineUnavailable(f"There is no folder {name!r}, and it is no hub name.", "Give a folder.")
     folder = hub_folder(name, revision, ("config.json", WEIGHTS) if weights else ("config.json",))
-    return from_folder(folder, revision=folder.name, weights=weights)
+    files = from_folder(folder, revision=folder.name, weights=weights)
+    return replace(files, weights_sha256=hub.claimed_sha256(folder, name, WEIGHTS) or "")
 
 
-def hub_folder(name: str, revision: str | None, patterns: Iterable[str]) -> Path:
-    """Folder of a hub snapshot with the files of these names; safetensors and text only."""
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError as e:
-        raise EngineUnavailable("huggingface_hub is not installed.", INSTALL) from e
-    wanted = revision or PINNED.get(name)
-    try:
-        return Path(snapshot_download(name, revision=wanted, allow_patterns=list(patterns)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as e:
-        raise EngineUnavailable(
-            f"{name} at revision {wanted or 'main'} is not here, and the hub did not give it"
-            f" ({type(e).__name__}).",
-            "Connect to the hub once, or give a bundle made by: dawnchorus bundle",
-        ) from e
-
-
-def hub_weights_sha256(name: str, revision: str) -> str:
-    """What the hub says of the weights' SHA-256, without downloading them; empty when it says nothing."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        found = HfApi().get_paths_info(name, [WEIGHTS], revision=revision)
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError):
-        return ""
-    large = (getattr(f, "lfs", None) for f in found)
-    return next((str(f.sha256) for f in large if f is not None), "")
+def hub_folder(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    """Folder of a hub snapshot with the files of these names, at a pinned commit where one is known."""
+    return hub.fetch(name, revision or PINNED.get(name), patterns, INSTALL)
 
 
 def content_facts(files: SalmFiles) -> dict[str, Any]:
     """Hashes of all but the weights; the same for a release and a bundle made of it."""
     return {
         "config_sha256": _json_sha256(files.config),
-        "tokenizer_sha256": sha256(files.tokenizer / "tokenizer.json"),
+        "tokenizer_sha256": hub.actual_sha256(files.tokenizer / "tokenizer.json"),
         "llm_sha256": _json_sha256(files.backbone / "config.json"),
     }
 
@@ -142,8 +116,8 @@ def verify(files: SalmFiles) -> str:
     root = files.config.parent
     for name, digest in files.manifest.items():
         if name != WEIGHTS:
-            checked(_needed(root / name), digest, sha256(root / name))
-    return checked(files.weights, files.weights_sha256, sha256(files.weights))
+            checked(_needed(root / name), digest, hub.actual_sha256(root / name))
+    return checked(files.weights, files.weights_sha256, hub.actual_sha256(files.weights))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -161,34 +135,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, remembered while its size and time of change stay the same.
-
-    Raises:
-        EngineUnavailable: there is no such file.
-    """
-    try:
-        status = path.stat()
-    except OSError as e:
-        raise EngineUnavailable(f"There is no {path}.", "Fetch the model again.") from e
-    return _sha256(path.resolve(), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
 def _json_sha256(path: Path) -> str:
     content = {k: v for k, v in read_json(path).items() if k not in _NO_CONTENT}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _blob_name(path: Path) -> str:
-    """In the hub's cache a large file is a link to a file named by its SHA-256."""
-    name = path.resolve().name if path.is_symlink() else ""
-    return name if _SHA256.fullmatch(name) else ""
 
 
 def _needed(path: Path) -> Path:
