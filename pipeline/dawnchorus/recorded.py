@@ -10,16 +10,18 @@ import time
 from threading import main_thread
 from types import TracebackType
 
+from dawnchorus import notify, report
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
 from dawnchorus.cluster import Progress, Resources
-from dawnchorus.outcome import Outcome
+from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.progress import Pace, Writer
 from dawnchorus.records import Seconds
 
 _LISTEN_SECONDS: Seconds = 5.0
+_EVENTS = {Exit.OK: "done", Exit.INCOMPLETE: "incomplete", Exit.INTERRUPTED: "stopped"}
 
 
 class Recorded:
@@ -31,7 +33,10 @@ class Recorded:
         facts = prepared.facts
         about = {"engine": facts.engine, "model": facts.model, "num_recordings": len(prepared.manifest)}
         self.writer: Writer = recording.begin(prepared.run_url, facts.run_id, epoch, **about)
+        self.config = prepared.config
+        self.report = report.page_url(prepared.output, facts.run_id)
         self.pace = Pace()
+        self.stalled = False
         self.use: Resources | None = None
         self.listened = 0.0
         self.asked = False
@@ -44,6 +49,7 @@ class Recorded:
     ) -> None:
         if e is not None:
             self.writer.update(at_once=True, state="ended", exit=1, message=_sentence(e))
+            self._tell("stopped" if isinstance(e, KeyboardInterrupt) else "failed")
 
     def say(self, text: str) -> None:
         """One line of news, for the person only."""
@@ -83,6 +89,7 @@ class Recorded:
             eta_seconds=left / rtfx if rtfx else None,
             engine_busy=None if busy is None else min(1.0, busy),
         )
+        self._notice(time.time() - progress.last_commit)
         self._listen()
 
     def asking(self, left: Asking, use: Resources) -> None:
@@ -118,6 +125,31 @@ class Recorded:
             eta_seconds=None,
             rtfx_now=None,
         )
+        self._tell(_EVENTS.get(outcome.exit, "failed"))
+
+    def _notice(self, silent: Seconds) -> None:
+        """Tell, once, of half the silence after which the run pauses itself: somebody may still mend it."""
+        limit = self.config.resume.stall_seconds
+        if limit and silent > limit / 2 and not self.stalled:
+            self.stalled = True
+            self._tell("stalled", f"Nothing was committed for {silent:.0f} s.")
+
+    def _tell(self, event: str, message: str | None = None) -> None:
+        now = self.writer.status
+        news = {
+            "text": f"Dawn Chorus run {now.run_id}: {event}. {message or now.message}",
+            "run_id": now.run_id,
+            "output": self.config.output,
+            "report": self.report,
+            "message": message or now.message,
+            "exit": now.exit,
+            "num_recordings": now.num_recordings,
+            "num_done": now.num_done,
+            "num_failed": now.num_failed,
+            "failures": dict(now.failures),
+        }
+        for problem in notify.tell(self.config.notify, event, news):
+            self.ui.say(problem)
 
     def _listen(self) -> None:
         if self.asked or time.monotonic() - self.listened < _LISTEN_SECONDS:
