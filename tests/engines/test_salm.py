@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from contract import EngineContract, LanguageModelContract, waveform
+from contract import EngineContract, LanguageModelContract, assert_close, waveform
 
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Request, Waveform
@@ -108,7 +108,7 @@ def outputs(engine: SalmEngine, waveforms: list[Waveform], limits: list[int]) ->
 
     frames = engine._loaded().encode(waveforms)
     rows = [torch.cat([engine._before, f, engine._after]) for f in frames]
-    return engine._generate(rows, limits)
+    return engine._generate(rows, limits, engine._options["decoder"])
 
 
 class TestSalm(EngineContract):
@@ -184,6 +184,60 @@ def test_the_model_is_loaded_as_nemo_loads_it(engine: SalmEngine, reference: Any
     assert not any(p.requires_grad for p in model.llm.parameters())
     assert not any(m.training for m in (*model.perception.modules(), *model.llm.modules()))
     assert model.llm.lm_head.weight is model.llm.model.embed_tokens.weight
+
+
+# Other decoders
+
+
+@pytest.mark.parametrize("decoder", ["static", "continuous"])
+def test_every_decoder_writes_the_same_ids(engine: SalmEngine, clips: list[Waveform], decoder: str) -> None:
+    """In one batch, in none, and again with the caches of before."""
+    other = loaded(decoder=decoder)
+    limits = [12, 3, 20, 17, 9, 1]
+    expected = outputs(engine, clips[:6], limits)
+    assert {o.stopped for o in expected} == {True, False}
+    for part in (slice(6), slice(2, 3)):
+        found = outputs(other, clips[:6][part], limits[part])
+        assert [(o.ids, o.stopped) for o in found] == [(o.ids, o.stopped) for o in expected[part]]
+        assert [o.logprob for o in found] == pytest.approx([o.logprob for o in expected[part]], abs=1e-3)
+    other.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", ["static", "continuous"])
+def test_every_decoder_transcribes_the_same(engine: SalmEngine, clips: list[Waveform], decoder: str) -> None:
+    other = loaded(decoder=decoder)
+    for one, whole in zip(other.transcribe(clips), engine.transcribe(clips), strict=True):
+        assert_close(one, whole)
+    # LLM mode between, and more rows than before
+    requests = [Request("one two", 6)]
+    assert other.complete(requests) == engine.complete(requests)
+    many = [c[: len(c) // 2] for c in clips] + clips
+    for one, whole in zip(other.transcribe(many), engine.transcribe(many), strict=True):
+        assert_close(one, whole)
+    other.close()
+
+
+@pytest.mark.slow
+def test_the_continuous_decoder_says_what_went_wrong_and_goes_on(
+    checkpoint: Path, clips: list[Waveform]
+) -> None:
+    import torch
+
+    other = loaded(decoder="continuous")
+    expected = other.transcribe(clips[:2])
+
+    def hook(module: Any, args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    handle = other._loaded().llm.model.layers[0].register_forward_pre_hook(hook)
+    try:
+        found = other.transcribe(clips[:2])
+    finally:
+        handle.remove()
+    assert [h.error.kind if h.error else "" for h in found] == ["out_of_memory"] * 2
+    assert other.transcribe(clips[:2]) == expected
+    other.close()
 
 
 # Traps
@@ -394,7 +448,7 @@ def test_answers_are_those_of_nemo_without_thinking(engine: SalmEngine, referenc
             row = reference.generate(prompts=ids[None], generation_config=config)[0, len(ids) :].tolist()
         cut = next((i for i, t in enumerate(row) if t in ends), len(row))
         with model.without_adapter():
-            [output] = engine._generate([model.embed(ids.tolist())], [12])
+            [output] = engine._generate([model.embed(ids.tolist())], [12], "eager")
         assert output.ids == row[:cut]
         assert engine.complete([Request(prompt, 12)])[0].finish_reason in ("stop", "length", "empty", "error")
 

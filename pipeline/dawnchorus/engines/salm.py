@@ -10,7 +10,8 @@ and redone, then flagged. All of it is greedy and depends on the chunk alone, ne
 `model`: a hub name, a folder, or the URL of a bundle (see `dawnchorus bundle`).
 Options (`engine.options`):
     decoder: how text is generated; the ids are the same in float32. `eager` (default); `static`: fixed
-        shapes, for GPUs; `continuous`: rows that finish make room for others at once.
+        shapes, for GPUs; `continuous`: rows that finish make room for others at once. LLM mode is
+        always `eager`: recorded kernels hold the weights with the adapter.
     prompt: the user turn before the audio; default as the model was trained.
     tokens_per_second, tokens_extra, max_tokens: most tokens of a chunk's text: 6 per second and 16 more,
         256 at most. Fast English has 3 to 4.5 a second.
@@ -125,6 +126,8 @@ class SalmEngine:
 
     def close(self) -> None:
         """Free the model."""
+        if self._model is not None:
+            self._model.close()
         self._model = None
 
     # Speech
@@ -189,7 +192,7 @@ class SalmEngine:
 
         rows = [torch.cat([self._before, frames, self._after]) for frames, _ in jobs]
         limits = [self._limit(seconds) for _, seconds in jobs]
-        outputs = self._generate(rows, limits)
+        outputs = self._generate(rows, limits, self._options["decoder"])
         redo = self._config.redo_logprob
         return [
             take_of(self._vocabulary.text(output.ids).strip(), output, seconds, limit, redo)
@@ -200,10 +203,10 @@ class SalmEngine:
         asked = math.ceil(seconds * self._options["tokens_per_second"]) + self._options["tokens_extra"]
         return int(min(asked, self._options["max_tokens"]))
 
-    def _generate(self, rows: list[torch.Tensor], limits: list[int]) -> list[Output]:
+    def _generate(self, rows: list[torch.Tensor], limits: list[int], decoder: str) -> list[Output]:
         from dawnchorus.engines import salm_generate
 
-        return salm_generate.generate(self._loaded(), rows, limits, self._options["decoder"])
+        return salm_generate.generate(self._loaded(), rows, limits, decoder)
 
     # LLM mode
 
@@ -247,7 +250,7 @@ class SalmEngine:
 
     def _answer_batch(self, jobs: list[tuple[list[int], int]]) -> list[Hypothesis]:
         rows = [self._loaded().embed(ids) for ids, _ in jobs]
-        outputs = self._generate(rows, [limit for _, limit in jobs])
+        outputs = self._generate(rows, [limit for _, limit in jobs], "eager")
         return [self._answer(o) for o in outputs]
 
     def _answer(self, output: Output) -> Hypothesis:

@@ -37,7 +37,8 @@ def generate(
 ) -> list[Output]:
     """One Output per row of embeddings `(num_tokens, hidden)`, of at most so many tokens each."""
     if decoder == "continuous":
-        raise NotImplementedError
+        found = model.continuous().generate(rows, limits)
+        return [_output(model, *f, limit) for f, limit in zip(found, limits, strict=True)]
     return _together(model, rows, limits, static=decoder == "static")
 
 

@@ -27,7 +27,8 @@ from dawnchorus.errors import EngineUnavailable
 if TYPE_CHECKING:
     import torch
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+    from dawnchorus.engines.salm_continuous import ContinuousDecoder
+
 _ADAPTER = re.compile(r"(.+)\.lora_([AB])\.default\.weight")
 _HEAD = "llm.lm_head.weight"
 _EMBEDDING = "embed_tokens.weight"
@@ -51,7 +52,7 @@ class SalmModel:
         self.end_ids = sorted({int(salm.text_eos_id), self.pad_id})
         self._salm = salm
         self._adapter = adapter
-        self._merged = True
+        self._continuous: ContinuousDecoder | None = None
 
     @property
     def device(self) -> torch.device:
@@ -91,6 +92,19 @@ class SalmModel:
         with torch.inference_mode():
             found: torch.Tensor = self.llm.model.embed_tokens(torch.tensor(ids, device=self.device))
         return found
+
+    def continuous(self) -> ContinuousDecoder:
+        """The continuous decoder of this model, made when it is first asked for."""
+        if self._continuous is None:
+            from dawnchorus.engines.salm_continuous import ContinuousDecoder
+
+            self._continuous = ContinuousDecoder(self.llm, self.end_ids, self.pad_id)
+        return self._continuous
+
+    def close(self) -> None:
+        """Free what outlives a call."""
+        if self._continuous is not None:
+            self._continuous.close()
 
     @contextlib.contextmanager
     def without_adapter(self) -> Iterator[None]:
