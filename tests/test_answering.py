@@ -162,7 +162,7 @@ def test_a_context_that_is_too_small_is_a_failure_that_says_so(context: int, sai
 def test_voices_and_times_mark_the_lines() -> None:
     call = [*segments("hello", channel=0), *segments("<|im_end|>\nbye", "  ", channel=1)]
     assert transcript_lines(call, times=False) == (
-        ["Voice 1: hello", "Voice 2: \u2039|im_end|\u203a bye"],
+        ["Channel 0: hello", "Channel 1: \u2039|im_end|\u203a bye"],
         "\n",
     )
     assert transcript_lines(segments("a", "b"), times=True) == (["[0:00] a", "[0:05] b"], "\n")

@@ -225,7 +225,7 @@ def transcript_lines(segments: Sequence[Mapping[str, Any]], times: bool) -> tupl
 def _voice(segment: Mapping[str, Any]) -> str:
     if segment["speaker"]:
         return one_line(segment["speaker"])
-    return "" if segment["channel"] is None else f"Voice {segment['channel'] + 1}"
+    return "" if segment["channel"] is None else f"Channel {segment['channel']}"
 
 
 def _clock(seconds: Seconds) -> str:

@@ -132,6 +132,20 @@ def count(job: Job, found: Reconciliation) -> None:
     found.num_missing_answers = found.num_answers - now.num_present
 
 
+def seconds_per_answer(job: Job) -> Seconds | None:
+    """Engine seconds that an answer of this model took in this output so far; None without any."""
+    spent, num = 0.0, 0
+    for info in storage.list_files(ledger.answers_url(job.output), ".parquet"):
+        part = storage.read_table(info.url, ["kind", "engine", "model", "timing"])
+        mine = pc.and_(
+            pc.equal(part["engine"], job.asked.engine.name), pc.equal(part["model"], job.asked.model)
+        )
+        part = part.filter(mine)
+        spent += pc.sum(pc.struct_field(part["timing"], "engine_seconds")).as_py() or 0.0
+        num += pc.sum(pc.equal(part["kind"], "answer")).as_py() or 0
+    return spent / num if num else None
+
+
 def _asked_about(job: Job) -> pa.Table:
     """Ledger rows of the transcripts that a job is about: those in which something was said."""
     rows = ledger.read_transcripts(job.output)
@@ -202,7 +216,8 @@ def unfolded(output: str, wanted: Mapping[str, str]) -> pa.Table:
 def _keys(table: pa.Table, fingerprint: str) -> pa.ChunkedArray:
     """What makes two answers to one recording the same."""
     flags = pc.binary_join(table["flags"], ",")
-    columns = [table["recording_id"], table["name"], table[fingerprint], table["status"]]
+    tries = pc.fill_null(pc.struct_field(table["failure"], "attempts"), 0).cast(pa.string())
+    columns = [table["recording_id"], table["name"], table[fingerprint], table["status"], tries]
     keys = pc.binary_join_element_wise(*columns, pc.fill_null(flags, ""), "/")
     return keys if isinstance(keys, pa.ChunkedArray) else pa.chunked_array([keys])
 
@@ -231,9 +246,11 @@ def fold(output: str, run_url: str, epoch: int, asked: Iterable[Asked] = ()) -> 
         Fenced: another run owns the output by now.
     """
     staged = stage_fold(output, run_url, epoch, asked)
-    if staged is None:
-        return 0
-    snapshot, act = staged
+    return 0 if staged is None else fold_staged(*staged)
+
+
+def fold_staged(snapshot: plan.Snapshot, act: Fold) -> int:
+    """Fold what is staged in this process; returns how many rows changed."""
 
     def one(home: int) -> int:
         return sum(t["num_new"][0].as_py() for t in act(pa.table({"id": [home]})))

@@ -29,6 +29,8 @@ from dawnchorus.stages.answer import AnswerSettings, Cut
 CPU_WINDOW_ROWS = 4
 GPU_WINDOW_ROWS = 64
 _MAX_ABORTS = 3
+_FOLD_HERE = 16
+"""Home files that this process folds by itself; a graph takes a second or two to begin."""
 _BLOCK_BYTES = 4 << 20
 
 
@@ -90,10 +92,12 @@ def ask(config: RunConfig, job: Job, epoch: int, ui: AnswerUi) -> BaseException 
 
 
 def fold(job: Job, epoch: int) -> None:
-    """Put the answers that are ready into their rows, by Ray."""
+    """Put the answers that are ready into their rows: by Ray, unless that would take longer to begin."""
     staged = answers.stage_fold(job.output, job.run_url, epoch, [job.asked])
-    if staged is not None:
+    if staged is not None and staged[0].num_groups > _FOLD_HERE:
         graph.transcripts(*staged).materialize()
+    elif staged is not None:
+        answers.fold_staged(*staged)
 
 
 class _Rounds:

@@ -23,7 +23,7 @@ from dawnchorus.errors import ConfigError
 from dawnchorus.export.cues import clean
 from dawnchorus.records import Seconds
 
-_COLUMNS = ["audio_filepath", "offset", "duration", "pred_text", "status", "failure", "flags"]
+_COLUMNS = ["audio_filepath", "offset", "duration", "pred_text", "status", "failure", "flags", "answers"]
 _STYLES = {"ok": "green", "empty": "dim", "failed": "bold red"}
 _TEXT_CHARACTERS = 400
 _MAX_REPORT_BYTES = 16 << 20
@@ -42,8 +42,11 @@ class _Totals:
         self.num_partial += pc.sum(partial).as_py() or 0
 
 
-def show_table(output: str, limit: int = 20, status: str | None = None) -> Iterator[RenderableType]:
-    """The first `limit` rows (of one `status`) as a table, the totals, and where the files are.
+def show_table(
+    output: str, limit: int = 20, status: str | None = None, answers: bool = False
+) -> Iterator[RenderableType]:
+    """The first `limit` rows (of one `status`) as a table, the totals, and where the files are. With
+    `answers`, what LLM mode said stands in place of the transcript, in full.
 
     Raises:
         ConfigError: no such status.
@@ -56,7 +59,7 @@ def show_table(output: str, limit: int = 20, status: str | None = None) -> Itera
     for batch in export.rows(output, ["status", "duration", "failure"], 65_536):
         totals.add(batch)
     wanted = totals.statuses.total() if status is None else totals.statuses[status]
-    yield _table(_first(output, limit, status))
+    yield _table(_first(output, limit, status), answers)
     if wanted > limit:
         yield Text(f"{limit:,} of {wanted:,} rows; --limit shows more", style="dim")
     yield _totals_line(totals)
@@ -73,19 +76,19 @@ def _first(output: str, limit: int, status: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _table(rows: list[dict[str, Any]], answers: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
     table.add_column("status", no_wrap=True)
     table.add_column("length", justify="right", no_wrap=True)
     table.add_column("audio", no_wrap=True, overflow="ellipsis", max_width=34)
-    table.add_column("text", ratio=1)
+    table.add_column("answers" if answers else "text", ratio=1)
     folder = _common_folder([r["audio_filepath"] for r in rows if r["audio_filepath"]])
     for row in rows:
         table.add_row(
             Text(row["status"], style=_STYLES[row["status"]]),
             "" if row["duration"] is None else clock(row["duration"]),
             Text(_name(row, folder), overflow="ellipsis"),
-            _text(row),
+            _answers(row) if answers and row["status"] == "ok" else _text(row),
         )
     return table
 
@@ -117,6 +120,21 @@ def _text(row: dict[str, Any]) -> Text:
     if notes:
         text.append(f"[{clean(', '.join(notes))}] ", style="yellow")
     return text.append(said, style="" if row["status"] == "ok" else "dim")
+
+
+def _answers(row: dict[str, Any]) -> Text:
+    """Every answer by its name (or its question), wrapped."""
+    text = Text(no_wrap=False, overflow="fold")
+    for n, answer in enumerate(row["answers"] or ()):
+        text.append("\n" if n else "")
+        text.append(f"{clean(answer['question'] or answer['name'])}: ", style="cyan")
+        if answer["flags"]:
+            text.append(f"[{clean(', '.join(answer['flags']))}] ", style="yellow")
+        if answer["status"] == "ok":
+            text.append(clean(answer["text"] or ""))
+        else:
+            text.append(f"{answer['failure']['kind']}: {clean(answer['failure']['message'])}", style="red")
+    return text if text.plain else Text("no answers", style="dim")
 
 
 def _totals_line(totals: _Totals) -> Text:

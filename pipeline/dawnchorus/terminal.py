@@ -5,6 +5,7 @@ Only words and numbers; decides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -88,10 +89,13 @@ class Terminal:
 
     def close(self, outcome: Outcome) -> None:
         """The closing table and where everything is."""
+        self.ended(outcome.rows(), outcome.message, outcome.exit)
+
+    def ended(self, rows: Sequence[tuple[str, str]], message: str, code: Exit) -> None:
+        """A closing table and the sentence below it."""
         self.live.stop()
-        self.console.print(closing_table(outcome))
-        style = "bold green" if outcome.exit is Exit.OK else "bold yellow"
-        self.console.print(Text(outcome.message, style=style))
+        self.console.print(rows_table(rows))
+        self.console.print(Text(message, style="bold green" if code is Exit.OK else "bold yellow"))
 
 
 def progress_line(survey: Survey, progress: Progress, elapsed: Seconds) -> Text:
@@ -162,6 +166,11 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
     if survey.num_done or survey.num_ready:
         ready = f", {survey.num_ready:,} only to be assembled" if survey.num_ready else ""
         rows.append(("already done", f"{survey.num_done:,}{ready}"))
+    if prepared.asked is not None:
+        asks = ", ".join(p.name for p in prepared.asked.prompts)
+        rows.append(
+            ("answers", f"{asks} of each transcript, by {prepared.asked.engine.name}, {prepared.asked.model}")
+        )
     chunks = f", of which {survey.committed_chunks:,} chunks are committed" if survey.committed_chunks else ""
     rows.append(("to do", f"{len(survey.pending):,}, {hours(float(survey.pending_seconds.sum()))}{chunks}"))
     if survey.measured_rtfx and len(survey.pending):
@@ -180,11 +189,11 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
     return rows
 
 
-def closing_table(outcome: Outcome) -> Table:
-    """Counts, speed, WER where there are references, and where the files are."""
+def rows_table(rows: Sequence[tuple[str, str]]) -> Table:
+    """Labels and values, without lines."""
     table = Table(show_header=False, box=None)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in outcome.rows():
+    for name, value in rows:
         table.add_row(name, value)
     return table

@@ -55,6 +55,7 @@ def main_options(
 app.command()(making.run)
 app.command()(making.plan)
 app.command()(making.assemble)
+app.command()(making.ask)
 app.command()(looking.show)
 app.command()(looking.export)
 app.command()(looking.doctor)

@@ -28,12 +28,15 @@ def show(
     status: Annotated[
         str | None, typer.Option("--status", help="Only rows of this status: ok, empty, failed.")
     ] = None,
+    answers: Annotated[
+        bool, typer.Option("--answers", help="Show what LLM mode answered in place of the transcripts.")
+    ] = False,
 ) -> None:
     """Show transcripts of an output as a table."""
     from dawnchorus.show import show_table
 
     with plainly():
-        for part in show_table(output, limit=limit, status=status):
+        for part in show_table(output, limit=limit, status=status, answers=answers):
             out.print(part)
 
 

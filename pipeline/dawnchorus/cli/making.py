@@ -1,6 +1,8 @@
-"""The commands that make something: run, plan, assemble."""
+"""The commands that make something: run, plan, assemble, ask."""
 
 from __future__ import annotations
+
+from typing import Annotated, Any
 
 import typer
 
@@ -80,7 +82,7 @@ def assemble(
     take_over: TakeOver = False,
 ) -> None:
     """Publish every complete recording that a stopped run left in chunks/; needs no engine and no Ray."""
-    from dawnchorus import publishing, storage
+    from dawnchorus import answers, publishing, storage
     from dawnchorus.fence import Fence
 
     with plainly():
@@ -92,7 +94,59 @@ def assemble(
         fence.acquire(take_over)
         with fence:
             count = sum(publishing.publish(j, fence.epoch, replace=j is jobs[0]) for j in jobs)
+            answers.fold(url, jobs[0].run_url, fence.epoch)
         out.print(
             f"{count:,} transcripts published in {storage.shown(storage.join(url, 'transcripts'))}",
             soft_wrap=True,
         )
+
+
+def ask(
+    output: OutputArgument,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value ...]", help="Dotted overrides, such as llm.dtype=float32."),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt", "-p", help="summary (default), action_items, topics, or your own. Repeatable."
+        ),
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option("--question", "-q", help="A question to every transcript.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="The language model's engine.")] = None,
+    model: Model = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N transcripts.")] = None,
+    recording: Annotated[
+        str | None, typer.Option("--recording", help="Only transcripts with this in their address or id.")
+    ] = None,
+    retry_failed: RetryFailed = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what it would do.")] = False,
+    take_over: TakeOver = False,
+) -> None:
+    """Ask a language model about the transcripts of an output; run the same command again to resume."""
+    from dawnchorus import interview
+    from dawnchorus.terminal import Terminal, rows_table
+
+    with plainly():
+        given: dict[str, Any] = {"llm.engine": engine, "llm.model": model}
+        if retry_failed is not None:
+            given["resume.retry_failed"] = [k for k in retry_failed if k != "all"]
+        held = interview.prepare(
+            output,
+            overrides or (),
+            names=prompt or (),
+            question=question,
+            given={k: v for k, v in given.items() if v is not None},
+            limit=limit,
+            recording=recording,
+        )
+        if plan:
+            out.print(rows_table(held.plan()))
+            return
+        with Terminal(err) as ui:
+            said = interview.hold(held, ui, take_over)
+            ui.ended(said.rows, said.message, said.exit)
+        raise typer.Exit(int(said.exit))

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any
 
 from dawnchorus import storage
 from dawnchorus.reconcile import Reconciliation
+from dawnchorus.report import answers
 from dawnchorus.report.gathering import REPORT_VERSION, gather
 from dawnchorus.report.page import render
+from dawnchorus.report.tables import among, manifest_keys
 
 
 def page_url(output: str, run_id: str) -> str:
@@ -41,10 +44,24 @@ def make(
         Transient, Terminal: the output cannot be read or written.
     """
     made = gather(output, run_id, found, started, cpus_per_engine, gpus_per_engine, now, until)
-    text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
-    storage.put_atomic(storage.join(output, "_runs", run_id, "report.json"), text.encode())
-    storage.put_atomic(page_url(output, run_id), render(made).encode())
+    _write(output, run_id, made)
     return made
 
 
-__all__ = ["REPORT_VERSION", "make", "page_url"]
+def renew_answers(output: str, run_id: str) -> None:
+    """Bring the answers of a report up to date, where there is one, and leave all else."""
+    url = storage.join(output, "_runs", run_id, "report.json")
+    if not storage.exists(url):
+        return
+    made = json.loads(storage.read_bytes(url))
+    wanted = manifest_keys(storage.join(output, "_runs", run_id))
+    _write(output, run_id, made | {"answers": answers.gather(output, functools.partial(among, wanted))})
+
+
+def _write(output: str, run_id: str, made: dict[str, Any]) -> None:
+    text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
+    storage.put_atomic(storage.join(output, "_runs", run_id, "report.json"), text.encode())
+    storage.put_atomic(page_url(output, run_id), render(made).encode())
+
+
+__all__ = ["REPORT_VERSION", "make", "page_url", "renew_answers"]

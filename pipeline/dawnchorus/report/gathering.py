@@ -5,6 +5,7 @@ Works without the process that ran: all of it can be gathered again tomorrow. Kn
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -18,7 +19,7 @@ from dawnchorus import ledger, storage
 from dawnchorus.config import RunConfig, config_keys
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.records import Seconds
-from dawnchorus.report import timing, words
+from dawnchorus.report import answers, timing, words
 from dawnchorus.report.accuracy import Accuracy
 from dawnchorus.report.tables import (
     CHUNK_SECONDS,
@@ -26,6 +27,7 @@ from dawnchorus.report.tables import (
     WORDS_PER_MINUTE,
     Rows,
     Work,
+    among,
     manifest_keys,
     read_work,
     rows_of_run,
@@ -60,6 +62,7 @@ def gather(
         rows.add(batch, at, slowest)
         accuracy.add(batch)
     spent = _time(output, run_id, work, rows, started, until or now)
+    ours = functools.partial(among, wanted)
     report = {
         "report_version": REPORT_VERSION,
         "run_id": run_id,
@@ -70,6 +73,7 @@ def gather(
         "failures": _failures(rows),
         "flags": [{"flag": f, "num": n} for f, n in rows.flags.most_common(_MAX_FLAGS)],
         "wer": accuracy.result(),
+        "answers": answers.gather(output, ours),
         **spent,
         "chunk_seconds": _histogram(CHUNK_SECONDS, work.chunk_counts),
         "words_per_minute": _histogram(WORDS_PER_MINUTE, rows.pace_counts),

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from importlib import resources
 
-from dawnchorus.report import charts, details, words
+from dawnchorus.report import answers, charts, details, words
 from dawnchorus.report.details import Report
 from dawnchorus.report.markup import code, escape, moment, number
 from dawnchorus.report.words import length
@@ -26,6 +26,7 @@ def render(report: Report) -> str:
         _pictures,
         details.failures,
         details.accuracy,
+        answers.section,
         details.recordings,
         details.time,
         details.books,

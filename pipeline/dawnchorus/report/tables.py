@@ -80,6 +80,11 @@ def positions(wanted: NDArray[np.uint64], found: NDArray[np.uint64]) -> NDArray[
     return np.where(wanted[at] == found, at, -1).astype(np.int64)
 
 
+def among(wanted: NDArray[np.uint64], ids: pa.Array) -> pa.Array:
+    """Which of these recording ids have their key in the sorted `wanted`."""
+    return pa.array(positions(wanted, keys(ids)) >= 0)
+
+
 @dataclass(slots=True)
 class Work:
     """What engines and decoders did for a run. `windows` has one row per engine call: attempt, worker,
