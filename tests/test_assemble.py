@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -95,3 +96,27 @@ def test_a_dropped_chunk_or_a_shifted_boundary_does_not_balance() -> None:
     assert not account(ending, mine[:1])[0].balanced
     shifted = [mine[0], mine[1] | {"end": mine[1]["end"] + 1 / RATE}]
     assert not account(ending, shifted)[0].balanced
+
+
+@pytest.mark.parametrize("logprobs", [(-1.2, -0.9), (-0.1, -0.2)])
+def test_a_recording_that_may_not_be_english_is_flagged_for_english_only_models(
+    logprobs: tuple[float, float],
+) -> None:
+    [said] = chunk(A, 0, 0, 1)["segments"]
+    said["text"] = "I'm going to go to the next one and thank you very much"
+    mine = [
+        chunk(
+            A,
+            i,
+            2 * i,
+            2 * i + 1,
+            avg_logprob=p,
+            num_tokens=14,
+            segments=[said | {"start": 2.0 * i, "end": 2.0 * i + 1}],
+        )
+        for i, p in enumerate(logprobs)
+    ]
+    english = replace(FACTS, english_only=True)
+    doubtful = logprobs[0] < -1
+    assert assemble(A, end(A, mine, 10), mine, english)["flags"] == ["maybe_not_english"] * doubtful
+    assert row(end(A, mine, 10), mine)["flags"] == []

@@ -12,6 +12,7 @@ from typing import Any
 
 from dawnchorus import storage
 from dawnchorus.chunking import join_seams
+from dawnchorus.language import FLAG, maybe_not_english
 from dawnchorus.records import Seconds
 from dawnchorus.schema import SCHEMA_VERSION
 
@@ -30,6 +31,7 @@ class RunFacts:
     model_revision: str
     run_id: str
     fingerprint: str
+    english_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,19 @@ def assemble(recording: Row, end: Row, chunks: Sequence[Row], facts: RunFacts) -
     elif row["pred_text"]:
         row["status"] = "ok"
         flags |= {"partial"} if failures else set()
+        if facts.english_only and maybe_not_english(row["pred_text"], _avg_logprob(succeeded)):
+            flags.add(FLAG)
     else:
         row["status"] = "failed" if failures else "empty"
     row["flags"] = sorted(flags)
     return row
+
+
+def _avg_logprob(chunks: Sequence[Row]) -> float | None:
+    """Mean over the tokens of all chunks that have one."""
+    known = [(c["avg_logprob"], c["num_tokens"] or 0) for c in chunks if c["avg_logprob"] is not None]
+    num_tokens = sum(n for _, n in known)
+    return sum(p * n for p, n in known) / num_tokens if num_tokens else None
 
 
 def _worst(failures: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -63,14 +63,16 @@ class Prepared:
 
     def metadata(self) -> dict[str, str]:
         """Key-value metadata of the Parquet files: licence and attribution of the model."""
-        licence = self.engine.licence
+        licence = self.identity.licence or self.engine.licence
+        languages = {"dawnchorus.languages": "English only"} if self.identity.english_only else {}
         return {
             "dawnchorus.version": __version__,
             "dawnchorus.schema_version": str(SCHEMA_VERSION),
             "dawnchorus.engine": self.facts.engine,
             "dawnchorus.model": self.facts.model,
-            "dawnchorus.licence": f"{licence.name} {licence.url}",
+            "dawnchorus.licence": f"{licence.name} {licence.url}".strip(),
             "dawnchorus.attribution": licence.attribution,
+            **languages,
         }
 
     def save(self) -> None:
@@ -87,6 +89,7 @@ class Prepared:
             "engine": self.facts.engine,
             "model": self.facts.model,
             "model_revision": self.facts.model_revision,
+            "english_only": self.facts.english_only,
             "config": self.config.model_dump(mode="json"),
             "metadata": self.metadata(),
             "num_recordings": self.summary.num_recordings,
@@ -123,7 +126,14 @@ def prepare(config: RunConfig) -> Prepared:
         summary = manifest.snapshot(config, folder)
         table = pq.read_table(folder, schema=RECORDINGS, memory_map=False)
     run_id = config.run_id or ids.run_id(storage.canonical_uri(config.output), summary.digest, fingerprint)
-    run_facts = RunFacts(config.engine.name, identity.model, identity.revision, run_id, fingerprint)
+    run_facts = RunFacts(
+        config.engine.name,
+        identity.model,
+        identity.revision,
+        run_id,
+        fingerprint,
+        english_only=identity.english_only,
+    )
     return Prepared(config, output, engine, identity, run_facts, facts, table, summary, questions)
 
 

@@ -57,7 +57,7 @@ def jobs_of(output: str) -> Iterator[Job]:
             storage.read_table(f.url) for f in storage.list_files(storage.join(url, "manifest"), ".parquet")
         ]
         config = PublishConfig.model_validate(about["config"]["publish"])
-        facts = RunFacts(*(about[n] for n in names))
+        facts = RunFacts(**{n: about[n] for n in names}, english_only=about.get("english_only", False))
         yield Job(output, url, facts, about["metadata"], pa.concat_tables(parts), config)
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dawnchorus.config import EngineConfig
+from dawnchorus.engines import hub
 from dawnchorus.engines.base import Identity, Licence, Waveform
 from dawnchorus.engines.batching import run_in_batches
 from dawnchorus.engines.checks import check
@@ -55,6 +57,8 @@ _NO_SPEECH = 0.6
 # split less often: each part costs a full window, and a recording full of music is full of them.
 _MOST_SPLITS = 4
 _MOST_LOOP_SPLITS = 2
+# OpenAI's own models, by their short names.
+_OPENAI = re.compile(r"(tiny|base|small|medium|large)(\.en|-v[123]|-v3-turbo)?|turbo")
 # Punctuation that belongs to the word after it, and to the word before it.
 _PREPENDED = "\"'“¿([{-"
 _APPENDED = "\"'.。,，!！?？:：”)]}、"  # noqa: RUF001
@@ -108,7 +112,10 @@ class WhisperEngine:
             **{k: self._options[k] for k in sorted(self._options)},
         }
         model = self._config.model or "tiny.en"
-        return Identity(model, self._config.revision or f"sha256:{digest[:12]}", facts)
+        # Others are somebody's own: their licence is what their card says.
+        licence = None if _OPENAI.fullmatch(model) else hub.licence(path, model)
+        revision = self._config.revision or f"sha256:{digest[:12]}"
+        return Identity(model, revision, facts, licence, english_only=model.endswith(".en"))
 
     def load(self) -> None:
         """Load the weights after checking them, and run once."""

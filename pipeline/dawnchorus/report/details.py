@@ -160,6 +160,7 @@ def model(report: Report) -> str:
         ("engine", escape(facts["engine"])),
         ("licence", escape(facts["licence"])),
         ("attribution", escape(facts["attribution"])),
+        *([("languages", escape(facts["languages"]))] if facts.get("languages") else []),
         ("fingerprint", code(report["fingerprint"])),
     ]
     made = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows)

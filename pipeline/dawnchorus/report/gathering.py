@@ -215,6 +215,7 @@ def _model(about: dict[str, Any]) -> dict[str, str]:
         "revision": about["model_revision"],
         "licence": metadata.get("dawnchorus.licence", ""),
         "attribution": metadata.get("dawnchorus.attribution", ""),
+        "languages": metadata.get("dawnchorus.languages", ""),
         "version": metadata.get("dawnchorus.version", ""),
     }
 
