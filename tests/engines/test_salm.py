@@ -20,6 +20,7 @@ from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Request, Waveform
 from dawnchorus.engines.chat import frame
 from dawnchorus.engines.salm import SalmEngine
+from dawnchorus.engines.salm_bundle import bundle
 from dawnchorus.engines.salm_generate import Output
 from dawnchorus.engines.salm_options import chatml
 from dawnchorus.errors import EngineUnavailable
@@ -403,6 +404,27 @@ def test_bfloat16_halves_the_weights_and_keeps_rotary_frequencies(
     assert torch.equal(model.llm.model.rotary_emb.inv_freq, whole.llm.model.rotary_emb.inv_freq)
     assert model.encode(clips[:1])[0].dtype == torch.bfloat16
     assert all(h.error is None for h in half.transcribe(clips))
+
+
+def test_a_bundle_is_the_same_model(engine: SalmEngine, clips: list[Waveform], tmp_path: Path) -> None:
+    bundle(str(PLACE), str(tmp_path / "bundle"))
+    other = loaded(TINY.model_copy(update={"model": str(tmp_path / "bundle")}))
+    assert other.identity().facts == engine.identity().facts
+    assert other.transcribe(clips[:3]) == engine.transcribe(clips[:3])
+
+
+def test_threads_are_as_configured_and_loading_is_quiet(
+    checkpoint: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        loaded(TINY.model_copy(update={"threads": 2}))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert capfd.readouterr() == ("", "")
 
 
 # The adapter and LLM mode

@@ -49,8 +49,8 @@ def _together(
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
     width, most, spare = max(len(r) for r in rows), max(limits), 0
-    if static:
-        width, most, spare = _step(width, 64), _step(most, 64), _power(len(rows)) - len(rows)
+    if static:  # few shapes: each is compiled once, in a minute or so on a GPU
+        width, most, spare = _step(width, 128), _step(most, 256), _power(len(rows)) - len(rows)
     rows, limits = [*rows, *[rows[0]] * spare], [*limits, *[1] * spare]
     embeddings = rows[0].new_zeros((len(rows), width, rows[0].shape[1]))
     mask = torch.zeros((len(rows), width), dtype=torch.long, device=embeddings.device)
