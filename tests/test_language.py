@@ -33,14 +33,19 @@ def test_english_is_not(text: str) -> None:
 
 def test_english_that_nobody_believed_in_is() -> None:
     assert share_of_common_words(NONSENSE) > 0.3
-    assert maybe_not_english(NONSENSE, -1.2)
+    assert maybe_not_english(NONSENSE, -0.6)
     assert not maybe_not_english(NONSENSE, -0.3)
     assert not maybe_not_english(NONSENSE)
+    once = "In next to more that I am the golden mountain is over and my beautiful fungus is gone"
+    assert maybe_not_english(once, -1.1)
+    assert not maybe_not_english(once, -0.8), "English in heavy noise"
 
 
 def test_a_few_words_say_too_little() -> None:
-    assert not maybe_not_english("Ten of clubs, jack of hearts.", -0.9)
-    assert not maybe_not_english("Guten Morgen, ich rufe an.", -0.9)
+    assert not maybe_not_english("Ten of clubs, jack of hearts.", -0.8)
+    assert not maybe_not_english("Guten Morgen, ich rufe an.", -0.8)
+    assert maybe_not_english("Guten Morgen, ich rufe an.", -1.0)
+    assert not maybe_not_english("Yes, of course.", -2.0)
     assert not maybe_not_english("", -3.0)
     assert maybe_not_english("Доброе утро", -0.1)
 

@@ -1,19 +1,21 @@
 """Is this English? A light check of a transcript by an English-only model. Pure; no model, no list but one.
 
 Such a model writes English whatever it hears. Told apart are two things:
-- text that is not English: other scripts, or too few of English's commonest words. Of written
-  sentences in 18 languages (`tests/data/languages.json`) all are told, of 44 English references none.
+- text that is not English: other scripts, or none of English's common words. Of written sentences in 18
+  languages (`tests/data/languages.json`) all are told, of 44 English references none.
 - English that the model did not believe in. That is the usual case: to German speech Whisper tiny.en
-  writes fluent English nonsense ("I'm going to go to the next one"), more function words in it than
-  people use, at a mean log-probability of -0.54 to -1.8; English speech had -0.06 to -0.42.
+  writes fluent nonsense ("I'm going to go to the next one"), in loops, at a mean log-probability of -0.54
+  to -1.78. Clean English speech had -0.06 to -0.42, the same beside as much pink noise up to -0.84, but
+  without loops. Of 36 recordings of synthetic speech in 18 languages 34 are told (two in Mandarin are not),
+  of 49 English ones none, nor of 75 with noise at 10, 5 and 0 dB.
 
-It cannot tell a foreign language from English in heavy noise, or a few foreign sentences in a long English
-recording; and a better model may believe in what it invents. Hence `maybe`.
+The limits were chosen with these recordings in view, and one model. It cannot tell a few foreign sentences
+in a long English recording; a better model may believe more in what it invents; and what no model can
+make out is told as well. Hence `maybe`.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 
@@ -33,9 +35,10 @@ _LEAST_COMMON = 0.1
 """Of English texts 0.22 to 0.6 of the words were in the list, of written texts in 18 languages none."""
 _FOREIGN_LETTERS = 0.3
 _FEW_WORDS = 5
-_NONSENSE = -1.0
-_UNBELIEVED = -0.5
-"""Mean log-probability of a recording's tokens below which its model did not believe what it wrote."""
+_NONSENSE, _DOUBTED = -0.9, -0.5
+"""Mean log-probability of a recording's tokens below which it is not believed; the latter where it loops."""
+_LOOPS = 0.05
+"""Share of three words in a row that were said before; people reached 0.23, but not in words doubted."""
 
 
 def maybe_not_english(text: str, avg_logprob: float | None = None) -> bool:
@@ -48,13 +51,12 @@ def maybe_not_english(text: str, avg_logprob: float | None = None) -> bool:
     if letters and sum(not _latin(c) for c in letters) / len(letters) > _FOREIGN_LETTERS:
         return True
     words = _WORD.findall(text.casefold())
-    if len(words) < _FEWEST_WORDS:
-        limit = _NONSENSE if len(words) >= _FEW_WORDS else -math.inf
-    elif share_of_common_words(text) < _LEAST_COMMON:
+    if len(words) >= _FEWEST_WORDS and share_of_common_words(text) < _LEAST_COMMON:
         return True
-    else:
-        limit = _UNBELIEVED
-    return avg_logprob is not None and avg_logprob < limit
+    if avg_logprob is None or len(words) < _FEW_WORDS:
+        return False
+    loops = len(words) >= _FEWEST_WORDS and share_said_again(text) >= _LOOPS
+    return avg_logprob < (_DOUBTED if loops else _NONSENSE)
 
 
 def share_of_common_words(text: str) -> float:
@@ -62,6 +64,13 @@ def share_of_common_words(text: str) -> float:
     words = _WORD.findall(text.casefold())
     stems = [re.split("['’]", w)[0] for w in words]  # noqa: RUF001
     return sum(s in _COMMON for s in stems) / max(1, len(stems))
+
+
+def share_said_again(text: str) -> float:
+    """Share of all three words in a row that stand earlier in the text, too."""
+    words = _WORD.findall(text.casefold())
+    threes = list(zip(words, words[1:], words[2:], strict=False))
+    return 1 - len(set(threes)) / len(threes) if threes else 0.0
 
 
 def _latin(character: str) -> bool:
