@@ -62,6 +62,32 @@ def test_only_the_configured_engine_has_to_be_here(tmp_path: Path) -> None:
     assert all(c.ok for n, c in checks.items() if n.startswith("engine "))
 
 
+def test_engines_that_nobody_asked_for_are_only_mentioned(tmp_path: Path) -> None:
+    """Packages and modes, never a look for their models: that could take a download."""
+    checks = found(input=str(tmp_path), output=str(tmp_path), engine={"name": "fake"})
+    assert checks["engine hf"].detail in (
+        "installed; has an LLM mode",
+        "not installed, and not asked for; has an LLM mode: pip install 'dawnchorus[hf]'",
+    )
+    assert "transcribes and has an LLM mode" in checks["engine salm"].detail
+    assert "transcribes" in checks["engine nemo_asr"].detail
+
+
+def test_the_language_model_that_is_asked_for_has_to_be_here(tmp_path: Path) -> None:
+    llm = {"prompts": ["summary"], "engine": "hf", "model": str(tmp_path / "none")}
+    checks = found(input=str(tmp_path), output=str(tmp_path), engine={"name": "fake"}, llm=llm)
+    assert not checks["language model hf"].ok
+    assert checks["language model hf"].fix
+    assert "engine hf" not in checks
+    llm = {"prompts": ["summary"]}
+    checks = found(input=str(tmp_path), output=str(tmp_path), engine={"name": "fake"}, llm=llm)
+    assert checks["language model fake"].ok
+
+
+def test_the_engine_says_its_licence_and_language() -> None:
+    assert found()["engine whisper"].detail.endswith("English only, licence MIT")
+
+
 def test_missing_packages_are_named_with_their_fix(tmp_path: Path) -> None:
     """In a process that cannot find the audio libraries."""
     for name in ("av", "soundfile", "onnxruntime"):

@@ -25,7 +25,8 @@ import psutil
 
 from dawnchorus import storage
 from dawnchorus.config import AudioConfig, EngineConfig, RunConfig
-from dawnchorus.engines import ENGINES, create
+from dawnchorus.engines import ENGINES, LANGUAGE_MODELS, create, create_language_model, missing
+from dawnchorus.engines.base import Engine, LanguageModel
 from dawnchorus.errors import DataError, UserError
 
 _GIB = 1 << 30
@@ -56,7 +57,7 @@ def checks(config: RunConfig | None = None) -> list[Check]:
 def _checks(config: RunConfig | None) -> Iterator[Check]:
     yield _python()
     yield _ray()
-    yield from _engines(config.engine if config else EngineConfig())
+    yield from _engines(config)
     yield from _audio()
     if config is None or config.vad.enabled:
         yield _vad()
@@ -107,26 +108,46 @@ def _ray() -> Check:
     return Check("ray", found == wanted, f"{found} (pinned: {wanted}){where}", fix)
 
 
-def _engines(config: EngineConfig) -> Iterator[Check]:
-    """The configured engine has to be here with its model; others are only mentioned."""
-    for name in ENGINES:
-        mine = name == config.name
-        wanted = config if mine else EngineConfig(name=name)
-        check = _tried(f"engine {name}", partial(_identity, wanted))
-        if mine or check.ok:
-            yield check
-        else:
-            yield Check(check.name, True, f"not here, and not asked for: {check.detail} {check.fix}")
+def _engines(config: RunConfig | None) -> Iterator[Check]:
+    """The configured engines have to be here with their models; of others only whether they are installed.
+
+    (To look for a model that nobody asked for could take a download, or a minute without a network.)
+    """
+    speech = config.engine if config else EngineConfig()
+    answering = config.llm_engine() if config and config.llm.prompts else None
+    for name in {**ENGINES, **LANGUAGE_MODELS}:
+        if name == speech.name:
+            yield _tried(f"engine {name}", partial(_identity, name, lambda: create(speech)))
+        elif answering is None or name != answering.name:
+            yield Check(f"engine {name}", True, _installed(name))
+    if answering is not None:
+        model = partial(create_language_model, answering)
+        yield _tried(f"language model {answering.name}", partial(_identity, answering.name, model))
 
 
-def _identity(config: EngineConfig) -> str:
+def _installed(name: str) -> str:
+    modes = {"transcribes": name in ENGINES, "has an LLM mode": name in LANGUAGE_MODELS}
+    able = " and ".join(m for m, has in modes.items() if has)
+    fix = missing(name)
+    return f"installed; {able}" if fix is None else f"not installed, and not asked for; {able}: {fix}"
+
+
+def _identity(name: str, make: Callable[[], Engine | LanguageModel]) -> str:
+    """Which model an engine has, by what licence; an engine says more of the audio it takes."""
+    if fix := missing(name):
+        raise UserError("Its packages are not installed.", fix)
     try:
-        engine = create(config)
+        engine = make()
         identity = engine.identity()
     except ImportError as e:
-        raise UserError(f"{e}.", f"pip install 'dawnchorus[{config.name}]'") from e
-    rate, longest = engine.sampling_rate, engine.max_chunk_seconds
-    return f"{identity.model}, revision {identity.revision[:16]}, {rate} Hz, chunks up to {longest:g} s"
+        raise UserError(f"{e}.", "Install the package that cannot be imported anew.") from e
+    licence = identity.licence or engine.licence
+    said = [f"{identity.model}, revision {identity.revision[:16]}"]
+    if isinstance(engine, Engine):
+        said.append(f"{engine.sampling_rate} Hz, chunks up to {engine.max_chunk_seconds:g} s")
+    if identity.english_only:
+        said.append("English only")
+    return ", ".join([*said, f"licence {licence.name}"])
 
 
 def _audio() -> Iterator[Check]:

