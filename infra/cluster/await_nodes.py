@@ -29,8 +29,9 @@ def main() -> int:
     wanted = {k: v for k, v in (("GPU", arguments.gpus), ("CPU", arguments.cpus)) if v > 0}
     import ray
 
-    # Of a local `ray.init` Ray makes a cluster with tokens, silently; here it is the environment's to say.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    from dawnchorus import auth
+
+    auth.set_mode()
     ray.init(address="auto", logging_level=logging.ERROR, log_to_driver=False)
     there = _wait(wanted, arguments.seconds)
     missing = [k for k in wanted if not there.get(k)]

@@ -16,9 +16,10 @@ WORKDIR /src
 # which reset PATH, so a venv's python would not be found.
 COPY infra/constraints.txt ./
 # The large layers first: they change when a pin does, not when the code does.
-# CTranslate2 is built against CUDA 12 and loads libcublas.so.12, which torch does not bring.
+# CTranslate2 is built against CUDA 12 and loads libcublas.so.12, which torch does not bring. boto3: the
+# autoscaler of `ray up` on AWS runs on the head, which has this image for NeMo's engines.
 RUN pip install --no-cache-dir --prefix=/install --constraint constraints.txt \
-    "ray[data,default]==2.60.0" torch==2.13.0 nvidia-cublas-cu12==12.9.1.4
+    "ray[data,default]==2.60.0" boto3==1.41.5 torch==2.13.0 nvidia-cublas-cu12==12.9.1.4
 COPY pyproject.toml README.md LICENSE ./
 COPY pipeline pipeline
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir dist . \
