@@ -25,7 +25,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(folder: Path, num_cpus: int = 3, env: dict[str, str] | None = None) -> Iterator[str]:
+def running(
+    folder: Path, num_cpus: int = 3, env: dict[str, str] | None = None, metrics_port: int | None = None
+) -> Iterator[str]:
     """The job server's address while the head is up."""
     port, dashboard = free_port(), free_port()
     scripts = Path(sys.executable).parent
@@ -36,6 +38,7 @@ def running(folder: Path, num_cpus: int = 3, env: dict[str, str] | None = None) 
         *(str(scripts / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
         *("--port", str(port), "--num-cpus", str(num_cpus), "--temp-dir", str(temporary)),
         *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
+        *("--metrics-export-port", str(metrics_port or free_port())),
     ]
     with open(folder / "head.txt", "w") as said:
         process = subprocess.Popen(

@@ -119,7 +119,12 @@ def test_only_this_runs_recordings_count(tmp_path: Path) -> None:
 
 def test_time_adds_up(tmp_path: Path) -> None:
     archive(tmp_path)
-    found = made(tmp_path, cpus_per_engine=2.0, gpus_per_engine=0.5)
+    found = made(tmp_path, cpus_per_engine=2.0, gpus_per_engine=0.5, accelerator="H100")
+    paid = 15 / 3600 * 0.5 * 2.69
+    assert found["cost"]["dollars"] == pytest.approx(paid)
+    assert found["cost"]["per_1000_hours"] == pytest.approx(paid / (160 / 3600) * 1000)
+    assert found["cost"]["said"][-1].endswith("this run was dearer.")
+    assert "$0.01 at $2.69 per H100 hour" in " ".join(found["cost"]["said"])
     spent = found["time"]
     first, second = found["attempts"]
     assert (first["attempt"], second["attempt"]) == (1, 3), "assembling by hand is no attempt"

@@ -16,7 +16,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ WRITE_CPUS = 0.1
 _DECODE_SHARE = 0.5
 _ENGINE_SHARE = 0.7
 """Of the slots without GPUs: decoding and VAD run at 240 x real time, tiny.en at 23 x."""
+_ACCELERATOR = "accelerator_type:"
+"""Ray's resource of a node with that GPU, such as `accelerator_type:H100`."""
 _WORKER_ENV = {"OMP_NUM_THREADS": "1"}
 
 
@@ -50,6 +52,12 @@ class Resources:
     cpus_per_decoder: float
     window_rows: int
     decode_memory_bytes: int
+    accelerator: str | None = None
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all engines together."""
+        return self.engines * self.gpus_per_engine
 
 
 def start(config: RunConfig) -> None:
@@ -126,7 +134,10 @@ def free_stopped_graphs() -> None:
 def resources(config: RunConfig) -> Resources:
     """What each stage may use of the cluster that is up now."""
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return share_out(config, cluster.get("CPU", 1.0), cluster.get("GPU", 0.0))
+    kinds = sorted(k.removeprefix(_ACCELERATOR) for k in cluster if k.startswith(_ACCELERATOR))
+    use = share_out(config, cluster.get("CPU", 1.0), cluster.get("GPU", 0.0))
+    # Of a mix of GPUs none is taken for the price of all: `cost.gpu` says.
+    return replace(use, accelerator=kinds[0] if len(kinds) == 1 else None)
 
 
 def resources_here(config: RunConfig) -> Resources | None:

@@ -60,6 +60,10 @@ class Outcome:
             rows.append(
                 ("rtfx", f"{spent['rtfx']:.1f} audio seconds per second, reading and decoding included")
             )
+        if made["cost"]["dollars"] is not None:
+            each = made["cost"]["per_1000_hours"]
+            rate = f", ${each:,.2f} per 1,000 hours of audio" if each is not None else ""
+            rows.append(("cost", f"${made['cost']['dollars']:,.2f}{rate}"))
         if wer["wer"] is not None:
             words = (
                 f"{wer['num_words']:,} words of {many(wer['num_recordings'], 'recording')} with a reference"

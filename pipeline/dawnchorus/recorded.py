@@ -10,7 +10,7 @@ import time
 from threading import main_thread
 from types import TracebackType
 
-from dawnchorus import notify, report
+from dawnchorus import cost, notify, report
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
@@ -67,7 +67,7 @@ class Recorded:
             total_audio=survey.total_seconds,
             done_audio=survey.total_seconds - pending,
             engines=use.engines if use else 0,
-            gpus=use.engines * use.gpus_per_engine if use else 0.0,
+            gpus=use.gpus if use else 0.0,
         )
 
     def progress(self, survey: Survey, progress: Progress, elapsed: Seconds) -> None:
@@ -88,6 +88,7 @@ class Recorded:
             rtfx_now=self.pace.recent(),
             eta_seconds=left / rtfx if rtfx else None,
             engine_busy=None if busy is None else min(1.0, busy),
+            cost=self._cost(elapsed),
         )
         self._notice(time.time() - progress.last_commit)
         self._listen()
@@ -122,10 +123,18 @@ class Recorded:
             done_audio=outcome.report["coverage"]["audio"],
             failures={k["kind"]: k["num"] for k in outcome.report["failures"]["kinds"]},
             rtfx=outcome.report["time"]["rtfx"] or None,
+            cost=outcome.report["cost"]["dollars"],
             eta_seconds=None,
             rtfx_now=None,
         )
         self._tell(_EVENTS.get(outcome.exit, "failed"))
+
+    def _cost(self, elapsed: Seconds) -> float | None:
+        """Dollars for the GPUs held so far by this command, as long as they are priced."""
+        if self.use is None or not self.use.gpus:
+            return None
+        price = cost.price(self.config.cost, self.use.accelerator)
+        return None if price is None else elapsed / 3600 * self.use.gpus * price.dollars
 
     def _notice(self, silent: Seconds) -> None:
         """Tell, once, of half the silence after which the run pauses itself: somebody may still mend it."""

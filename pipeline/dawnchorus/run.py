@@ -77,6 +77,7 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
             until=until,
             cpus_per_engine=use.cpus_per_engine if use else None,
             gpus_per_engine=use.gpus_per_engine if use else None,
+            accelerator=use.accelerator if use else None,
         )
         code = exit_code(ending, found)
         where = report.page_url(prepared.output, prepared.facts.run_id)

@@ -16,7 +16,7 @@ from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import Datasink
 from ray.data.datasource.datasink import WriteResult
 
-from dawnchorus import fence, ids, storage
+from dawnchorus import fence, ids, metrics, storage
 from dawnchorus.records import Seconds
 from dawnchorus.schema import ANSWERS, CHUNKS
 
@@ -77,6 +77,10 @@ class ChunkSink(_PartSink):
 
     folder, schema, key = "chunks", CHUNKS, "chunk_id"
 
+    def observed(self, table: pa.Table) -> list[metrics.Observation]:
+        """See `metrics.of_window`."""
+        return metrics.of_window(table)
+
     def told(self, table: pa.Table) -> tuple[Any, ...]:
         """See `summary`."""
         return summary(table)
@@ -86,6 +90,10 @@ class AnswerSink(_PartSink):
     """Windows of `schema.ANSWERS` rows, below `<output>/answers/`."""
 
     folder, schema, key = "answers", ANSWERS, "step_id"
+
+    def observed(self, table: pa.Table) -> list[metrics.Observation]:
+        """See `metrics.of_answers`."""
+        return metrics.of_answers(table)
 
     def told(self, table: pa.Table) -> tuple[Any, ...]:
         """See `answer_summary`."""

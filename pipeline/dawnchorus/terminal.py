@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dawnchorus import cluster
+from dawnchorus import cluster, cost
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.outcome import Exit, Outcome
@@ -185,6 +185,15 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
         risk = min(risk, float(survey.pending_seconds.sum()))
         engines = f"{use.engines:,} engine{'s' if use.engines > 1 else ''}"
         rows.append(("resources", f"{engines} x {use.cpus_per_engine:g} CPU{gpu}; {use.decoders} decoding"))
+        if use.gpus and survey.measured_rtfx and (price := cost.price(prepared.config.cost, use.accelerator)):
+            hours_paid = float(survey.pending_seconds.sum()) / survey.measured_rtfx / 3600 * use.gpus
+            rows.append(
+                (
+                    "will cost",
+                    f"about ${hours_paid * price.dollars:,.2f}, at ${price.dollars:,.2f} "
+                    f"per {price.name} hour ({price.source})",
+                )
+            )
         rows.append(("at risk", f"at most {hours(risk)} of speech in a window: what a crash costs"))
     return rows
 

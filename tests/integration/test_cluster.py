@@ -16,10 +16,13 @@ import pytest
 import head
 from kit import PATIENCE, archive, transcripts
 
+METRICS_PORT = head.free_port()
+
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with head.running(tmp_path_factory.mktemp("head"), env={"RAY_JOB_STOP_WAIT_TIME_S": "30"}) as where:
+    patient = {"RAY_JOB_STOP_WAIT_TIME_S": "30", "RAY_metrics_report_interval_ms": "500"}
+    with head.running(tmp_path_factory.mktemp("head"), env=patient, metrics_port=METRICS_PORT) as where:
         yield where
 
 

@@ -1,5 +1,5 @@
-"""The command: `dawnchorus run | plan | assemble | show | export | doctor | bundle`, and those for a cluster: `submit |
-status | logs | stop | list`.
+"""The command `dawnchorus`: its parts are in making (run, plan, ...), looking (show, export, ...) and remote
+(submit, status, ...).
 
 Parses, calls, prints, and turns errors into one plain sentence and an exit code. Ray and engines are
 imported only by the commands that need them, so that `--help` answers at once.

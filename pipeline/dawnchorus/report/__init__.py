@@ -30,6 +30,7 @@ def make(
     *,
     cpus_per_engine: float | None = None,
     gpus_per_engine: float | None = None,
+    accelerator: str | None = None,
     now: float | None = None,
     until: float | None = None,
 ) -> dict[str, Any]:
@@ -37,13 +38,13 @@ def make(
 
     `found` is what `reconcile` found; `started` is when the present command began, `until` when it had
     transcribed (None: `now`), `now` when it ends (None: at this moment), in seconds since the epoch; CPUs and
-    GPUs of one engine, where known, turn engine hours into theirs.
+    GPUs of one engine, where known, turn engine hours into theirs, and `accelerator` those into money.
 
     Raises:
         FileNotFoundError: the run saved nothing.
         Transient, Terminal: the output cannot be read or written.
     """
-    made = gather(output, run_id, found, started, cpus_per_engine, gpus_per_engine, now, until)
+    made = gather(output, run_id, found, started, cpus_per_engine, gpus_per_engine, accelerator, now, until)
     _write(output, run_id, made)
     return made
 

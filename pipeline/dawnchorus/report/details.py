@@ -96,7 +96,8 @@ def time(report: Report) -> str:
     paid = ", ".join(f"{num:,.2f} {of} hours" for num, of in hours if num)
     said = (
         f"{paid or 'No engine time'}. Engines waited {spent['idle_share']:.0%} of their time. Decoding took "
-        f"{spent['decode_share']:.0%} of what decoding and transcribing took together."
+        f"{spent['decode_share']:.0%} of what decoding and transcribing took together. "
+        f"{escape(' '.join(cost['said']))}"
     )
     busy: list[charts.Part] = [
         ("transcribing", spent["engine_seconds"], "ok"),

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dawnchorus import ledger, storage
-from dawnchorus.config import RunConfig, config_keys
+from dawnchorus import cost, ledger, storage
+from dawnchorus.config import CostConfig, RunConfig, config_keys
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.records import Seconds
 from dawnchorus.report import answers, timing, words
@@ -46,6 +46,7 @@ def gather(
     started: float,
     cpus_per_engine: float | None = None,
     gpus_per_engine: float | None = None,
+    accelerator: str | None = None,
     now: float | None = None,
     until: float | None = None,
 ) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def gather(
         "longest": rows.longest,
         "slowest": _slowest(rows, work, slowest),
         "reconciliation": {"num_problems": found.num_problems, "problems": list(found.problems)},
-        "cost": _cost(spent["time"], cpus_per_engine, gpus_per_engine),
+        "cost": _cost(about, spent["time"], cpus_per_engine, gpus_per_engine, accelerator),
         "model": _model(about),
         "fingerprint": about["fingerprint"],
         "config": _without_secrets(about["config"]),
@@ -197,14 +198,29 @@ def _slowest(rows: Rows, work: Work, slowest: NDArray[np.int64]) -> list[dict[st
     return found
 
 
-def _cost(spent: dict[str, Any], cpus: float | None, gpus: float | None) -> dict[str, float | None]:
-    """Hours that somebody pays for; CPU and GPU hours are those of the engines, as long as they were held."""
+def _cost(
+    about: dict[str, Any],
+    spent: dict[str, Any],
+    cpus: float | None,
+    gpus: float | None,
+    accelerator: str | None,
+) -> dict[str, Any]:
+    """Hours that somebody pays for, those of the engines as long as they were held, and their price."""
     held: Seconds = spent["engine_seconds"] + spent["wait_seconds"]
-    return {
+    gpu_hours = None if gpus is None else held / 3600 * gpus
+    made: dict[str, Any] = {
         "engine_hours": held / 3600,
-        "gpu_hours": None if gpus is None else held / 3600 * gpus,
+        "gpu_hours": gpu_hours,
         "cpu_hours": None if cpus is None else (spent["decode_seconds"] + held * cpus) / 3600,
     }
+    config = CostConfig.model_validate(about["config"].get("cost", {}))
+    price = cost.price(config, accelerator) if gpu_hours else None
+    if price is None or gpu_hours is None:
+        return made | {"dollars": None, "per_1000_hours": None, "said": []}
+    audio: Seconds = spent["audio_seconds"]
+    bill = cost.bill(config, price, gpu_hours, audio)
+    said = cost.sentences(bill, audio, gpu_hours)
+    return made | {"dollars": bill.dollars, "per_1000_hours": bill.per_1000_hours, "said": said}
 
 
 def _model(about: dict[str, Any]) -> dict[str, str]:

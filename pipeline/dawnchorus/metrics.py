@@ -1,0 +1,129 @@
+"""What a run tells Prometheus, through Ray's metrics agent, as `ray_<name>`; one observation per commit.
+
+Everything is read from committed rows, so metrics and tables cannot disagree, and nothing is measured on
+the way of a GPU. Knows no storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from ray.util import metrics as ray_metrics
+
+_WINDOW_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_CHUNK_SECONDS = (1, 2, 5, 10, 15, 20, 25, 30, 40)
+_WINDOW_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One time series: `kind`, what it counts with its unit, labels beside `run_id`, histogram bounds."""
+
+    kind: Literal["counter", "histogram"]
+    text: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+
+
+METRICS: dict[str, Metric] = {
+    "dawnchorus_audio_decoded_seconds": Metric("counter", "Audio decoded, all channels, s"),
+    "dawnchorus_audio_silent_seconds": Metric("counter", "Audio without speech, skipped, s"),
+    "dawnchorus_audio_transcribed_seconds": Metric("counter", "Audio in committed chunks, s"),
+    "dawnchorus_engine_seconds": Metric("counter", "Engine time spent on committed chunks, s"),
+    "dawnchorus_engine_wait_seconds": Metric("counter", "Time engines waited for audio, s"),
+    "dawnchorus_decode_seconds": Metric("counter", "Time spent decoding and finding speech, s"),
+    "dawnchorus_recordings": Metric("counter", "Recordings ended, by status", ("status",)),
+    "dawnchorus_failures": Metric("counter", "Failures of recordings and chunks", ("stage", "kind")),
+    "dawnchorus_retries": Metric("counter", "Commits of something that had been tried before"),
+    "dawnchorus_redone_splits": Metric("counter", "Times an engine cut a chunk and did it again"),
+    "dawnchorus_tokens": Metric("counter", "Tokens that engines wrote"),
+    "dawnchorus_window_rows": Metric("histogram", "Chunks in one engine call", (), _WINDOW_ROWS),
+    "dawnchorus_window_seconds": Metric("histogram", "Engine time of one call, s", (), _WINDOW_SECONDS),
+    "dawnchorus_chunk_seconds": Metric("histogram", "Length of committed chunks, s", (), _CHUNK_SECONDS),
+    "dawnchorus_answers": Metric("counter", "Answers committed", ("name", "status")),
+    "dawnchorus_answer_tokens": Metric("counter", "Tokens of answers and notes"),
+}
+
+
+@cache
+def _instrument(name: str) -> Any:
+    """The instrument of one name; Ray wants one object per name and process."""
+    metric = METRICS[name]
+    labels = ("run_id", *metric.labels)
+    if metric.kind == "counter":
+        return ray_metrics.Counter(name, metric.text, labels)
+    return ray_metrics.Histogram(name, metric.text, list(metric.bounds), labels)
+
+
+Observation = tuple[str, float, Mapping[str, str]]
+"""A metric's name, a value and its labels beside `run_id`."""
+
+
+def tell(run_id: str, observations: list[Observation]) -> None:
+    """Hand observations to Ray."""
+    for name, value, labels in observations:
+        tags = {"run_id": run_id, **labels}
+        instrument = _instrument(name)
+        if METRICS[name].kind == "histogram":
+            instrument.observe(value, tags=tags)
+        elif value > 0:
+            instrument.inc(value, tags=tags)
+
+
+def of_window(table: pa.Table) -> list[Observation]:
+    """What one committed window of `schema.CHUNKS` rows says."""
+    chunk = table.filter(pc.equal(table["kind"], "chunk"))
+    end = table.filter(pc.equal(table["kind"], "end"))
+    lengths = pc.subtract(chunk["end"], chunk["start"]).to_pylist()
+    engine = _sum(pc.struct_field(chunk["timing"], "engine_seconds"))
+    again = pc.greater(pc.fill_null(pc.struct_field(table["failure"], "attempts"), 0), 1)
+    decoded, silent = _of_channels(end)
+    said: list[Observation] = [
+        ("dawnchorus_audio_decoded_seconds", decoded, {}),
+        ("dawnchorus_audio_silent_seconds", silent, {}),
+        ("dawnchorus_audio_transcribed_seconds", sum(lengths), {}),
+        ("dawnchorus_engine_seconds", engine, {}),
+        ("dawnchorus_engine_wait_seconds", _sum(pc.struct_field(chunk["timing"], "wait_seconds")), {}),
+        ("dawnchorus_decode_seconds", _sum(pc.struct_field(end["timing"], "decode_seconds")), {}),
+        ("dawnchorus_retries", _sum(again), {}),
+        ("dawnchorus_redone_splits", _sum(chunk["num_splits"]), {}),
+        ("dawnchorus_tokens", _sum(chunk["num_tokens"]), {}),
+    ]
+    if len(chunk):
+        said.append(("dawnchorus_window_rows", float(len(chunk)), {}))
+        said.append(("dawnchorus_window_seconds", engine, {}))
+    said += [("dawnchorus_chunk_seconds", length, {}) for length in lengths]
+    said += [("dawnchorus_recordings", n, {"status": s}) for s, n in _counts(end["status"])]
+    for failure in table["failure"].drop_null().to_pylist():
+        said.append(("dawnchorus_failures", 1.0, {"stage": failure["stage"], "kind": failure["kind"]}))
+    return said
+
+
+def of_answers(table: pa.Table) -> list[Observation]:
+    """What one committed window of `schema.ANSWERS` rows says."""
+    said: list[Observation] = [("dawnchorus_answer_tokens", _sum(table["num_tokens"]), {})]
+    for row in table.filter(pc.equal(table["kind"], "answer")).select(["name", "status"]).to_pylist():
+        said.append(("dawnchorus_answers", 1.0, {"name": row["name"], "status": row["status"]}))
+    return said
+
+
+def _of_channels(end: pa.Table) -> tuple[float, float]:
+    decoded = silent = 0.0
+    for row in end.select(["channels", "sampling_rate"]).to_pylist():
+        for channel in row["channels"] or ():
+            decoded += channel["decoded_samples"] / row["sampling_rate"]
+            silent += channel["silent_samples"] / row["sampling_rate"]
+    return decoded, silent
+
+
+def _sum(column: pa.ChunkedArray) -> float:
+    return float(pc.sum(column).as_py() or 0.0)
+
+
+def _counts(column: pa.ChunkedArray) -> list[tuple[str, float]]:
+    return [(c["values"], float(c["counts"])) for c in pc.value_counts(column).to_pylist()]
