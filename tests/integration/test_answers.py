@@ -113,14 +113,16 @@ def shown(talks: Runner) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def test_ask_answers_short_and_long_transcripts_once(talks: Runner) -> None:
+    talks.tell(say={"<|": "broken", "[INST]": "broken", "/no_think": "broken", "</think>": "broken"})
     said = ask(talks, "llm.piece_tokens=200")
     assert (said.exit, said.message) == (Exit.OK, "All 3 answers are accounted for.")
     rows = answer_rows(talks.output)
+    assert all(r["text"].startswith("answer ") for r in rows), "nothing in a transcript is structure"
     long = ids.recording_id("s3://in/long.mp3")
     kinds = [r["kind"] for r in sorted(rows, key=lambda r: r["step"]) if r["recording_id"] == long]
-    assert kinds[0] == "piece"
-    assert kinds[-1] == "answer"
-    assert kinds.count("piece") == 4
+    assert kinds == ["piece"] * 4 + ["answer"]
+    sizes = [pq.read_metadata(p).num_rows for p in (talks.output / "answers").iterdir()]
+    assert sorted(sizes) == [1, 2, 4], "committed window by window, llm.window_rows at most"
     assert len({r["step_id"] for r in rows}) == len(rows) == len(asked(talks))
     assert len({c["hash"] for c in asked(talks)}) == len(asked(talks))
     found = shown(talks)
@@ -135,39 +137,33 @@ def test_ask_answers_short_and_long_transcripts_once(talks: Runner) -> None:
 
 
 def test_a_question_is_one_more_answer_and_keeps_the_others(talks: Runner) -> None:
-    ask(talks, names=["summary"], limit=1)
-    assert [list(a) for a in shown(talks).values()] == [["summary"], [], [], []]
+    row = transcript(
+        SHORT["audio_filepath"],
+        *SHORT["segments"],
+        answers=[{"name": "summary", "text": "Lamps.", "status": "ok", "fingerprint": "f" * 16, "flags": []}],
+    )
+    write(talks.output, "transcripts", [row])
     talks.tell(say={"What do they cost?": "Ten."})
+    interview = prepare(str(talks.output), question="What do they cost?")
+    assert {"prompts": "What do they cost?", "to do": "1 answer"}.items() <= dict(interview.plan()).items()
     assert ask(talks, question="What do they cost?", recording="short").exit is Exit.OK
     answers = shown(talks)["short.mp3"]
-    assert len(answers) == 2
-    [(name, answer)] = [(n, a) for n, a in answers.items() if n != "summary"]
+    assert answers.pop("summary")["text"] == "Lamps."
+    [(name, answer)] = answers.items()
     assert name.startswith("qa-")
     assert (answer["question"], answer["text"]) == ("What do they cost?", "Ten.")
 
 
-def test_what_a_transcript_says_is_no_structure_of_the_prompt(talks: Runner) -> None:
-    talks.tell(say={"<|": "broken", "[INST]": "broken", "/no_think": "broken", "</think>": "broken"})
-    assert ask(talks, recording="order").exit is Exit.OK
-    assert shown(talks)["order.mp3"]["summary"]["text"].startswith("answer ")
-
-
 def test_json_is_checked_asked_for_once_more_and_then_flagged(talks: Runner) -> None:
-    good = '{"topics": [{"title": "Lamps", "about": "They cost ten."}]}'
-    talks.tell(say={"Your last answer was": f"Here: {good}", "the lamps cost": "no json", "t3w0": "no json"})
-    assert ask(talks, names=["topics"], recording="short").exit is Exit.OK
+    good = {"topics": [{"title": "Lamps", "about": "They cost ten."}]}
+    last = "Your last answer was:\n"
+    talks.tell(say={f"{last}hm": json.dumps(good), "the lamps cost": "hm", "": "never json"})
+    assert ask(talks, names=["topics"], recording="or").exit is Exit.OK
     answer = shown(talks)["short.mp3"]["topics"]
-    assert (json.loads(answer["json"]), answer["flags"], answer["status"]) == (
-        json.loads(good),
-        ["repaired"],
-        "ok",
-    )
-    talks.tell(say={"": "never json"})
-    assert ask(talks, names=["topics"], recording="order").exit is Exit.OK
+    assert (json.loads(answer["json"]), answer["flags"], answer["status"]) == (good, ["repaired"], "ok")
     answer = shown(talks)["order.mp3"]["topics"]
     assert (answer["json"], answer["flags"], answer["text"]) == (None, ["invalid_json"], "never json")
-    assert ask(talks, names=["topics"], recording="order").exit is Exit.OK
-    assert len(answer_rows(talks.output)) == 2, "what is flagged is final"
+    assert (answer["status"], len(asked(talks))) == ("ok", 4)
 
 
 def hashes(talks: Runner, name: str, *overrides: str) -> list[str]:
@@ -180,31 +176,25 @@ def hashes(talks: Runner, name: str, *overrides: str) -> list[str]:
     return [prompt_hash(s.prompt) for s in next_steps(task, row["segments"], {})]
 
 
-def test_a_failed_answer_leaves_its_transcript_ok_and_can_be_tried_again(talks: Runner) -> None:
-    [digest] = hashes(talks, "short")
-    talks.tell(fail_hashes=[digest])
-    said = ask(talks, recording="short")
-    assert (said.exit, said.rows[0]) == (Exit.OK, ("answers", "1: 0 ok, 1 failed"))
-    row = transcripts(talks.output).to_pylist()[0]
-    assert (row["status"], row["answers"][0]["status"]) == ("ok", "failed")
-    assert row["answers"][0]["failure"]["kind"] == "on_demand"
-    talks.tell()
-    assert ask(talks, recording="short").rows[0][1] == "1: 0 ok, 1 failed", "final failures stay"
-    assert ask(talks, recording="short", given={"resume.retry_failed": []}).rows[0][1] == "1: 1 ok, 0 failed"
-    assert shown(talks)["short.mp3"]["summary"]["text"] == f"answer {digest}"
-
-
-def test_passing_failures_are_tried_within_their_budget(talks: Runner) -> None:
-    [digest] = hashes(talks, "short")
-    talks.tell(transient_hashes=[digest])
-    said = ask(talks, "resume.max_attempts=2", recording="short")
+def test_failed_answers_leave_their_transcripts_ok_and_are_tried_again_when_it_makes_sense(
+    talks: Runner,
+) -> None:
+    [passing], [final] = hashes(talks, "short"), hashes(talks, "order")
+    talks.tell(transient_hashes=[passing], fail_hashes=[final])
+    said = ask(talks, "resume.max_attempts=2", recording="or")
     assert said.exit is Exit.INCOMPLETE
-    assert len(asked(talks)) == 2
-    answer = shown(talks)["short.mp3"]["summary"]
-    assert (answer["status"], answer["failure"]["attempts"]) == ("failed", 2)
+    assert said.rows[0] == ("answers", "2: 0 ok, 2 failed")
+    assert len(asked(talks)) == 3, "what may pass has two tries, what is final one"
+    rows = {r["audio_filepath"][8:]: r for r in transcripts(talks.output).to_pylist() if r["answers"]}
+    assert {n: r["status"] for n, r in rows.items()} == {"short.mp3": "ok", "order.mp3": "ok"}
+    failures = [rows[n]["answers"][0]["failure"] for n in ("short.mp3", "order.mp3")]
+    assert [(f["transient"], f["attempts"]) for f in failures] == [(True, 2), (False, 1)]
     talks.tell()
-    assert ask(talks, "resume.max_attempts=3", recording="short").exit is Exit.OK
-    assert shown(talks)["short.mp3"]["summary"]["status"] == "ok"
+    assert ask(talks, "resume.max_attempts=2", recording="or").exit is Exit.INCOMPLETE
+    assert len(asked(talks)) == 3, "the budget is spent"
+    said = ask(talks, "resume.max_attempts=3", recording="or", given={"resume.retry_failed": []})
+    assert said.rows[0] == ("answers", "2: 2 ok, 0 failed")
+    assert shown(talks)["short.mp3"]["summary"]["text"] == f"answer {passing}"
 
 
 def test_a_piece_that_fails_makes_the_answer_partial(talks: Runner) -> None:
