@@ -128,7 +128,7 @@ def save_run(folder: Path, rows: Iterable[Mapping[str, Any]], **tree: Any) -> Pa
 
 def write(folder: Path, table: str, rows: Iterable[Mapping[str, Any]], name: str = "part-0") -> None:
     """Rows as one Parquet file of `<folder>/<table>/`."""
-    kinds = {"transcripts": schema.TRANSCRIPTS, "chunks": schema.CHUNKS}
+    kinds = {"transcripts": schema.TRANSCRIPTS, "chunks": schema.CHUNKS, "answers": schema.ANSWERS}
     (folder / table).mkdir(parents=True, exist_ok=True)
     made = pa.Table.from_pylist([dict(r) for r in rows], schema=kinds[table])
     pq.write_table(made, folder / table / f"{name}.parquet")
