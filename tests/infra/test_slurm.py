@@ -87,7 +87,7 @@ def _submit(
     script = f"bash {SCRIPT} {config} resume.backoff_seconds=0.1 & job=$!; {then} wait $job"
     command = enclosed("bash", "-c", script)
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=200, env=env, cwd=folder, check=False
+        command, capture_output=True, text=True, timeout=280, env=env, cwd=folder, check=False
     )
 
 
@@ -110,17 +110,18 @@ def test_run_over_two_nodes(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_time_that_is_up_publishes_and_queues_the_job_again(folder: Path) -> None:
     """Then the same script goes on where it stopped."""
-    kit.archive(folder / "archive", [30.0] * 6)
+    kit.archive(folder / "archive", [20.0] * 5)
     soon = f"until grep -q . {folder}/calls 2> /dev/null; do sleep 0.2; done; sleep 3; kill -USR1 $job; "
-    done = _submit(folder, {"seconds_per_audio_second": 0.2}, soon)
+    done = _submit(folder, {"seconds_per_audio_second": 0.3}, soon)
     assert done.returncode == 130, done.stdout + done.stderr
     assert _notes(folder)[-1] == "requeue 4242"
     before = len((folder / "calls").read_text().splitlines())
     again = _submit(folder, {}, restarts=1)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert kit.transcripts(folder / "out").num_rows == 6
+    assert kit.transcripts(folder / "out").num_rows == 5
     assert not _notes(folder)[-1].startswith("requeue")
     calls = [json.loads(x)["hash"] for x in (folder / "calls").read_text().splitlines()]
     assert 0 < before < len(calls)
