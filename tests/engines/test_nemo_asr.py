@@ -29,7 +29,7 @@ SOUNDS = [waveform(s, RATE, i) for i, s in enumerate((0.5, 3.0, 1.2, 5.0, 2.0))]
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("nemo")
-    return {"tdt": tiny_nemo.tdt(folder / "tdt.nemo"), "ctc": tiny_nemo.ctc(folder / "ctc.nemo")}
+    return {kind: getattr(tiny_nemo, kind)(folder / f"{kind}.nemo") for kind in ("tdt", "ctc", "canary")}
 
 
 def engine(path: Path, **options: object) -> NemoAsrEngine:
@@ -59,6 +59,31 @@ class TestCtc(EngineContract):
     @classmethod
     def built(cls, models: dict[str, Path]) -> None:
         cls.config = EngineConfig(name="nemo_asr", threads=1, model=str(models["ctc"]))
+
+
+class TestCanary(EngineContract):
+    config = EngineConfig(name="nemo_asr", threads=1)
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def built(cls, models: dict[str, Path]) -> None:
+        cls.config = EngineConfig(name="nemo_asr", threads=1, model=str(models["canary"]))
+
+
+def test_a_canary_gives_one_segment_and_its_limit_is_nobody_elses(models: dict[str, Path]) -> None:
+    """NeMo's own limit depends on the longest clip of the batch."""
+    canary = engine(models["canary"])
+    canary.load()
+    found = canary.transcribe(SOUNDS)
+    assert {"stop", "length"} == {h.finish_reason for h in found}
+    for one, sound in zip(found, SOUNDS, strict=True):
+        assert "<|" not in one.text
+        assert [(s.start, s.end) for s in one.segments] == [(0.0, len(sound) / RATE)]
+        assert canary.transcribe([sound]) == [one]
+    other = engine(models["canary"], language="de")
+    assert other.identity().facts != canary.identity().facts
+    other.load()
+    assert [h.text for h in other.transcribe(SOUNDS)] != [h.text for h in found]
 
 
 def test_texts_are_those_of_nemo(loaded: NemoAsrEngine, models: dict[str, Path]) -> None:

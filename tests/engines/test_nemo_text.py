@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from dawnchorus.engines.nemo_text import hypothesis, mean_logprob, probability, sentences, spread, words
+from dawnchorus.engines.nemo_text import (
+    hypothesis,
+    mean_logprob,
+    probability,
+    sentences,
+    spread,
+    words,
+    written,
+)
 from dawnchorus.records import Word
 
 
@@ -40,6 +48,17 @@ def test_segments_end_with_sentences_and_at_pauses() -> None:
 def test_words_of_another_text_are_left_out() -> None:
     [segment] = hypothesis("to morrow", [Word(0.0, 0.4, " tomorrow")], 1.0, None, 1).segments
     assert (segment.start, segment.end, segment.text, segment.words) == (0.0, 1.0, "to morrow", ())
+
+
+def test_what_loops_is_said_once_and_flagged() -> None:
+    found = written("<|pnc|>so <|en|> " + "go on " * 40, 124, 6.0)
+    assert found.text == "so go on"
+    assert found.finish_reason == "length"
+    assert {"length_limit", "repetition"} <= set(found.flags)
+    good = written("<|startoftranscript|>Who is there?", 9, 3.0)
+    assert [(s.start, s.end, s.text) for s in good.segments] == [(0.0, 3.0, "Who is there?")]
+    assert (good.finish_reason, good.flags, good.avg_logprob) == ("stop", (), None)
+    assert written("<|nospeech|>", 1, 3.0).finish_reason == "empty"
 
 
 @pytest.mark.parametrize("text", ["", "  ", ". , ⁇"])

@@ -131,14 +131,14 @@ def _saved(kind: Any, config: dict[str, Any], path: Path, seed: int, scale: floa
     return path
 
 
-def _word_pieces(folder: Path) -> Path:
+def _word_pieces(folder: Path, size: int = 48) -> Path:
     import sentencepiece
 
     folder.mkdir(parents=True, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(CORPUS * 4),
         model_prefix=str(folder / "tokenizer"),
-        vocab_size=48,
+        vocab_size=size,
         model_type="bpe",
         character_coverage=1.0,
         bos_id=-1,
@@ -149,3 +149,77 @@ def _word_pieces(folder: Path) -> Path:
     words = [pieces.id_to_piece(i) for i in range(pieces.get_piece_size())]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     return folder
+
+
+def canary(path: Path, seed: int = 3) -> Path:
+    """An attention model that is told its language by a prompt of control tokens, as Canary is.
+
+    With this seed some sounds end, others loop until the limit, and control tokens get into the text.
+    """
+    from nemo.collections.asr.models import EncDecMultiTaskModel
+    from nemo.collections.common.tokenizers.canary_tokenizer import CanaryTokenizer
+
+    english, control = _word_pieces(path.parent / "english", 51), path.parent / "control"
+    CanaryTokenizer.build_special_tokenizer(["en", "de", "transcribe", "translate", "pnc", "nopnc"], control)
+    # 64 tokens together: the head is rounded up to eights, and random weights would choose the others, too.
+    decoder = {
+        "_target_": "nemo.collections.asr.modules.transformer.get_nemo_transformer",
+        "model_name": None,
+        "pretrained": False,
+        "encoder": None,
+        "pre_ln_final_layer_norm": True,
+        "config_dict": {
+            "max_sequence_length": 128,
+            "num_token_types": 0,
+            "embedding_dropout": 0.1,
+            "learn_positional_encodings": False,
+            "hidden_size": _WIDTH,
+            "inner_size": 64,
+            "num_layers": 1,
+            "num_attention_heads": 2,
+            "ffn_dropout": 0.1,
+            "attn_score_dropout": 0.1,
+            "attn_layer_dropout": 0.1,
+            "hidden_act": "relu",
+            "pre_ln": True,
+            "vocab_size": None,
+        },
+    }
+    slots = {"source_lang": "<|en|>", "task": "<|transcribe|>", "target_lang": "<|en|>", "pnc": "<|pnc|>"}
+    config = {
+        **_common(),
+        "prompt_format": "canary",
+        "restore_timestamps_model": False,
+        "prompt_defaults": [{"role": "user", "slots": slots}],
+        "model_defaults": {"asr_enc_hidden": _WIDTH, "lm_enc_hidden": _WIDTH, "lm_dec_hidden": _WIDTH},
+        "tokenizer": {
+            "dir": None,
+            "type": "agg",
+            "langs": {
+                "spl_tokens": {"dir": str(control), "type": "bpe"},
+                "en": {"dir": str(english), "type": "bpe"},
+            },
+            "custom_tokenizer": {
+                "_target_": "nemo.collections.common.tokenizers.canary_tokenizer.CanaryTokenizer",
+                "tokenizers": None,
+            },
+        },
+        "transf_decoder": decoder,
+        "head": {
+            "_target_": "nemo.collections.asr.parts.submodules.token_classifier.TokenClassifier",
+            "num_layers": 1,
+            "activation": "relu",
+            "log_softmax": True,
+            "hidden_size": _WIDTH,
+            "num_classes": None,
+            "dropout": 0.0,
+            "use_transformer_init": True,
+        },
+        "decoding": {"strategy": "beam", "beam": {"beam_size": 1, "max_generation_delta": 20}},
+        "loss": {
+            "_target_": "nemo.collections.common.losses.smoothed_cross_entropy.SmoothedCrossEntropyLoss",
+            "label_smoothing": 0.0,
+            "pad_id": None,
+        },
+    }
+    return _saved(EncDecMultiTaskModel, config, path, seed, 4.0)

@@ -1,7 +1,7 @@
 """Any ASR model of NeMo: Parakeet (CTC, RNN-T, TDT), FastConformer hybrids, Canary; ASR only.
 
 Waveforms in, one Hypothesis each out, with word times and probabilities from CTC and transducer models
-(a Canary, which writes its text like a translator, gives one segment without). Knows nothing of files or
+(a Canary gives one segment without; what loops in it is said once, and flagged). Knows nothing of files or
 recordings. The model is a `.nemo` file: of a hub repository, a path, or a URL.
 
 A `.nemo` file is a tar with a configuration and pickled weights. It is opened without trust: weights by
@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import logging
 import os
 import pickle
 import tarfile
@@ -37,7 +36,8 @@ from dawnchorus.engines import hub
 from dawnchorus.engines.base import Identity, Licence, Waveform
 from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
 from dawnchorus.engines.checks import check, error
-from dawnchorus.engines.nemo_text import hypothesis, mean_logprob, probability, spread, words
+from dawnchorus.engines.nemo_loading import connector, hush, up_to_the_decoders_limit
+from dawnchorus.engines.nemo_text import hypothesis, mean_logprob, probability, spread, words, written
 from dawnchorus.errors import ConfigError, EngineUnavailable
 from dawnchorus.records import Hypothesis, Seconds
 
@@ -139,14 +139,14 @@ class NemoAsrEngine:
         self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)])
 
     def _restored(self, path: Path) -> Any:
-        _hush()
+        hush()
         torch = importlib.import_module("torch")
         models = importlib.import_module("nemo.collections.asr.models")
-        _hush()
+        hush()
         torch.set_num_threads(self._config.threads or len(os.sched_getaffinity(0)))
         device = torch.device(self._device())
         model = models.ASRModel.restore_from(
-            str(path), map_location=device, strict=True, save_restore_connector=_connector()
+            str(path), map_location=device, strict=True, save_restore_connector=connector()
         )
         rate = model.cfg.get("sample_rate") or model.cfg.preprocessor.sample_rate
         if rate != self.sampling_rate:
@@ -155,7 +155,9 @@ class NemoAsrEngine:
             model.encoder, "subsampling_factor", 1
         )
         self._prompted = isinstance(model, models.EncDecMultiTaskModel)
-        if not self._prompted:
+        if self._prompted:
+            model.change_decoding_strategy(up_to_the_decoders_limit(model))
+        else:
             model.change_decoding_strategy(self._decoding(model), verbose=False)
         model.freeze()
         return model.eval()
@@ -224,6 +226,8 @@ class NemoAsrEngine:
     def _said(self, found: Any, seconds: Seconds) -> Hypothesis:
         offsets = found.timestamp.get("word", []) if isinstance(found.timestamp, dict) else []
         tokens = found.y_sequence
+        if self._prompted:
+            return written(found.text, len(tokens), seconds)
         if getattr(tokens, "ndim", 1) == 2:  # CTC: log-probabilities of every frame
             best, labels = tokens.float().max(-1)
             blank = tokens.shape[-1] - 1
@@ -258,34 +262,6 @@ class NemoAsrEngine:
         if self._config.dtype != "auto":
             return self._config.dtype
         return "bfloat16" if self._device() == "cuda" else "float32"
-
-
-def _connector() -> Any:
-    """NeMo's own way to open a `.nemo` file, but its weights without running their pickles."""
-    torch = importlib.import_module("torch")
-    base: Any = importlib.import_module("nemo.core.connectors.save_restore_connector").SaveRestoreConnector
-
-    class DataOnly(base):  # type: ignore[misc]
-        @staticmethod
-        def _load_state_dict_from_disk(model_weights: Any, map_location: Any = "cpu") -> Any:
-            # NeMo leaves it to the environment, where TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD may stand.
-            return torch.load(model_weights, map_location=map_location, weights_only=True)
-
-    return DataOnly()
-
-
-def _hush() -> None:
-    """Errors only from NeMo and its telemetry (which is off): they write dozens of lines at every load."""
-    for name in ("nemo_logger", "nv_one_logger"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.ERROR)
-        if not any(f is _errors_only for f in logger.filters):
-            # transcribe() sets the level itself; a filter stays.
-            logger.addFilter(_errors_only)
-
-
-def _errors_only(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
 
 
 def _version(package: str) -> str:

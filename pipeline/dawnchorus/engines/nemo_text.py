@@ -6,13 +6,18 @@ Knows nothing of NeMo's classes. Times are seconds from the start of the wavefor
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from dawnchorus.engines import takes
+from dawnchorus.engines.takes import Take, judged, token_limit
 from dawnchorus.records import Hypothesis, Seconds, Segment, Word
 
 _SENTENCE_ENDS = (".", "?", "!")
+_CONTROL = re.compile(r"<\|[^|<>]*\|>")
 _PAUSE: Seconds = 1.0
 """A pause that ends a segment also where no sentence ends (character models write no full stops)."""
 
@@ -64,6 +69,18 @@ def hypothesis(
             for group in sentences(spoken)
         )
     return Hypothesis(segments, "stop", avg_logprob, num_tokens)
+
+
+def written(text: str, num_tokens: int, seconds: Seconds) -> Hypothesis:
+    """What a model without times wrote: one segment, without control tokens (NeMo leaves them in).
+
+    It may loop until the decoder's limit, or write more than anybody says: said once, and flagged.
+    """
+    said, most = " ".join(_CONTROL.sub(" ", text).split()), token_limit(seconds)
+    doubts, gap = judged(said, num_tokens, 0.0, (), seconds, most)
+    kept = takes.hypothesis(Take(said, num_tokens, 0.0, doubts, (), gap), seconds)
+    segments = tuple(replace(s, avg_logprob=None) for s in kept.segments)
+    return replace(kept, segments=segments, avg_logprob=None)
 
 
 def sentences(spoken: Sequence[Word]) -> list[tuple[Word, ...]]:
