@@ -61,6 +61,7 @@ class Asking:
     num_transcripts: int
     num_done: int
     num_present: int
+    num_flagged: int
     num_failed: int
     num_transient: int
     num_left: int
@@ -85,7 +86,7 @@ def survey(job: Job, first: bool = True) -> Asking:
     folded = ledger.read_folded(job.output)
     kinds = job.resume.retry_failed if first else None
     unfinished, seconds = set[str](), 0.0
-    num_done = num_present = num_failed = num_transient = 0
+    num_done = num_present = num_flagged = num_failed = num_transient = 0
     spoken = pc.fill_null(pc.struct_field(transcripts["coverage"], "transcribed"), 0.0)
     for prompt in job.asked.prompts:
         mine = _of_prompt(folded, prompt.name, job.asked.fingerprints[prompt.name], ids)
@@ -104,6 +105,8 @@ def survey(job: Job, first: bool = True) -> Asking:
         seconds += pc.sum(spoken.filter(left)).as_py() or 0.0
         num_done += len(final)
         num_present += len(mine)
+        flagged = pc.and_(pc.invert(failed), pc.greater(pc.list_value_length(mine["flags"]), 0))
+        num_flagged += pc.sum(flagged).as_py() or 0
         num_failed += pc.sum(failed).as_py() or 0
         num_transient += pc.sum(transient).as_py() or 0
     wanted = pa.array(sorted(unfinished), pa.string())
@@ -117,6 +120,7 @@ def survey(job: Job, first: bool = True) -> Asking:
         len(ids),
         num_done,
         num_present,
+        num_flagged,
         num_failed,
         num_transient,
         left_answers,
@@ -130,6 +134,7 @@ def count(job: Job, found: Reconciliation) -> None:
     found.num_answers = now.num_transcripts * len(job.asked.prompts)
     found.num_failed_answers, found.num_transient_answers = now.num_failed, now.num_transient
     found.num_missing_answers = found.num_answers - now.num_present
+    found.num_flagged_answers = now.num_flagged
 
 
 def seconds_per_answer(job: Job) -> Seconds | None:

@@ -18,7 +18,7 @@ from dawnchorus.answers import Job
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused, UserError
 from dawnchorus.llm import Asked, asked
-from dawnchorus.outcome import Exit
+from dawnchorus.outcome import Exit, answers_said
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report.words import length, many
 
@@ -166,7 +166,7 @@ def hold(interview: Interview, ui: asking.AnswerUi, take_over: bool = False) -> 
 
 def _said(job: Job, ending: BaseException | None, found: Reconciliation) -> Said:
     ok = found.num_answers - found.num_failed_answers - found.num_missing_answers
-    rows = [("answers", f"{found.num_answers:,}: {ok:,} ok, {found.num_failed_answers:,} failed")]
+    rows = [("answers", answers_said(found))]
     rows += [("transcripts", storage.shown(storage.join(job.output, "transcripts")))]
     if isinstance(ending, KeyboardInterrupt):
         return Said(Exit.INTERRUPTED, f"Stopped. {ok:,} are answered; run the same command to go on.", rows)

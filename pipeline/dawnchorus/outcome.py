@@ -55,7 +55,7 @@ class Outcome:
             for k in made["failures"]["kinds"]
         ]
         if found.num_answers:
-            rows.append(("answers", _answers(found)))
+            rows.append(("answers", answers_said(found)))
         if spent["rtfx"]:
             rows.append(
                 ("rtfx", f"{spent['rtfx']:.1f} audio seconds per second, reading and decoding included")
@@ -111,8 +111,9 @@ def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> 
     return f"{what} failed for reasons that may pass; run the same command to try again."
 
 
-def _answers(found: Reconciliation) -> str:
+def answers_said(found: Reconciliation) -> str:
     """How the answers stand, in a few words."""
     ok = found.num_answers - found.num_failed_answers - found.num_missing_answers
-    said = f"{found.num_answers:,}: {ok:,} ok, {found.num_failed_answers:,} failed"
+    doubts = f" ({found.num_flagged_answers:,} flagged)" if found.num_flagged_answers else ""
+    said = f"{found.num_answers:,}: {ok:,} ok{doubts}, {found.num_failed_answers:,} failed"
     return said + (f", {found.num_missing_answers:,} missing" if found.num_missing_answers else "")

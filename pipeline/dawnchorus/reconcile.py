@@ -38,6 +38,7 @@ class Reconciliation:
     num_failed_answers: int = 0
     num_transient_answers: int = 0
     num_missing_answers: int = 0
+    num_flagged_answers: int = 0
     num_problems: int = 0
     problems: list[str] = field(default_factory=list)
 
