@@ -15,10 +15,13 @@ import pytest
 import tiny_nemo
 from contract import HEAVY, EngineContract, waveform
 
+import s3_server
+from dawnchorus import storage
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Waveform
 from dawnchorus.engines.nemo_asr import NemoAsrEngine
 from dawnchorus.engines.nemo_text import probability
+from dawnchorus.engines.salm_source import CACHE_VARIABLE
 from dawnchorus.errors import EngineUnavailable
 from dawnchorus.records import Hypothesis
 
@@ -244,6 +247,28 @@ def test_a_file_that_is_no_model_is_said(tmp_path: Path) -> None:
         engine(Path("somewhere/else.nemo")).identity()
     with pytest.raises(EngineUnavailable, match="no file"):
         engine(tmp_path / "none.nemo").identity()
+
+
+def test_a_model_in_a_bucket_is_fetched_once(
+    s3_environment: s3_server.S3Server,
+    models: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    url = f"{s3_environment.make_bucket()}/models/tiny.nemo"
+    storage.put_file(url, str(models["ctc"]))
+    stored = NemoAsrEngine(EngineConfig(name="nemo_asr", model=url, threads=1))
+    assert stored.identity().facts == engine(models["ctc"]).identity().facts
+    assert stored.identity().model == url
+    stored.load()
+    assert stored.transcribe(SOUNDS)[1].error is None
+    [kept] = (tmp_path / "cache").rglob("*.nemo")
+    before = kept.stat().st_mtime_ns
+    NemoAsrEngine(EngineConfig(name="nemo_asr", model=url, threads=1)).identity()
+    assert kept.stat().st_mtime_ns == before
+    with pytest.raises(EngineUnavailable, match="There is no"):
+        NemoAsrEngine(EngineConfig(name="nemo_asr", model=url + "x.nemo", threads=1)).identity()
 
 
 def test_a_folder_with_one_model_will_do_and_its_card_is_read(

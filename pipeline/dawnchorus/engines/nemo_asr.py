@@ -31,12 +31,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dawnchorus import storage
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import hub
 from dawnchorus.engines.base import Identity, Licence, Waveform
 from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
 from dawnchorus.engines.checks import check, error
-from dawnchorus.engines.nemo_loading import connector, hush, up_to_the_decoders_limit
+from dawnchorus.engines.nemo_loading import connector, hush, staged, up_to_the_decoders_limit
 from dawnchorus.engines.nemo_text import hypothesis, mean_logprob, probability, spread, words, written
 from dawnchorus.errors import ConfigError, EngineUnavailable
 from dawnchorus.records import Hypothesis, Seconds
@@ -84,11 +85,13 @@ class NemoAsrEngine:
         self._lock = threading.Lock()
 
     def identity(self) -> Identity:
-        """Name, commit and the hash of the `.nemo` file; a hub model is not downloaded for it."""
+        """Name, commit and the hash of the `.nemo` file; a hub model is not downloaded for it,
+        one in a bucket is."""
         folder, name = self._place
-        sha256 = hub.claimed_sha256(folder, self._model_name, name)
+        sha256 = hub.claimed_sha256(folder, self._source, name)
+        model = storage.redact(self._model_name)
         if sha256 is None:
-            raise EngineUnavailable(f"There is no {name} in {self._model_name}.", "Check engine.model.")
+            raise EngineUnavailable(f"There is no {name} in {model}.", "Check engine.model.")
         facts = {
             "weights_sha256": sha256,
             # As asked for: the driver may have another device than the workers.
@@ -97,15 +100,22 @@ class NemoAsrEngine:
             "torch": _version("torch").partition("+")[0],
             "language": self._options["language"],
         }
-        revision = hub.commit(folder, self._model_name) or f"sha256:{sha256[:12]}"
-        licence = None if self._model_name == DEFAULT_MODEL else hub.licence(folder, self._model_name)
+        revision = hub.commit(folder, self._source) or f"sha256:{sha256[:12]}"
+        licence = None if self._model_name == DEFAULT_MODEL else hub.licence(folder, self._source)
         english = self._model_name in _ENGLISH_ONLY or hub.languages(folder) == ["en"]
-        return Identity(self._model_name, revision, facts, licence, english)
+        return Identity(model, revision, facts, licence, english)
+
+    @cached_property
+    def _source(self) -> str:
+        """The model's name on the hub, or its path; what lies in a bucket is fetched."""
+        if "://" not in self._model_name or storage.is_local(self._model_name):
+            return storage.local_path(self._model_name) if "://" in self._model_name else self._model_name
+        return str(staged(self._model_name))
 
     @cached_property
     def _place(self) -> tuple[Path, str]:
         """Folder and name of the `.nemo` file; of a hub model the folder that it will be in."""
-        model = self._model_name
+        model = self._source
         if hub.is_local(model) or model.endswith(".nemo"):
             path = Path(model).expanduser()
             if path.is_file():
@@ -127,8 +137,8 @@ class NemoAsrEngine:
         """
         expected = self.identity().facts["weights_sha256"]
         folder, name = self._place
-        if not hub.is_local(self._model_name):
-            folder = hub.fetch(self._model_name, self._config.revision, (name,), INSTALL)
+        if not hub.is_local(self._source):
+            folder = hub.fetch(self._source, self._config.revision, (name,), INSTALL)
         path = folder / name
         if hub.actual_sha256(path) != expected:
             raise EngineUnavailable(f"{path} is damaged.", "Download it anew.")

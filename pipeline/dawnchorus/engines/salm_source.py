@@ -35,14 +35,15 @@ def find(
     """
     name = model or DEFAULT_MODEL
     if "://" in name and not storage.is_local(name):
-        return from_folder(_staged(name, _cache_folder(cache), weights), weights=weights)
+        return from_folder(_staged(name, cache_folder(cache), weights), weights=weights)
     folder = Path(storage.local_path(name))
     if folder.is_dir():
         return from_folder(folder, weights=weights)
     return from_hub(name, revision, weights=weights)
 
 
-def _cache_folder(cache: str | None) -> Path:
+def cache_folder(cache: str | None) -> Path:
+    """Where this machine keeps models that came from buckets."""
     chosen = cache or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "dawnchorus"
     return Path(chosen) / "models"
 
@@ -56,7 +57,7 @@ def _staged(url: str, cache: Path, weights: bool) -> Path:
         manifest = parsed(text.decode("utf-8", "replace"), f"{place}/{MANIFEST}")
         folder = cache / hashlib.sha256(text).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder):
+        with alone(folder):
             for name, digest in manifest.items():
                 if (weights or name != WEIGHTS) and not (folder / name).is_file():
                     _fetch(storage.join(base, name), folder / name, digest)
@@ -80,7 +81,7 @@ def _fetch(url: str, target: Path, digest: str) -> None:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
     """One process at a time; what one left behind when it was killed is removed."""
     with (folder.parent / f"{folder.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
