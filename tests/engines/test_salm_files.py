@@ -286,10 +286,19 @@ def test_a_folder_of_a_bucket_without_manifest_is_no_bundle(bucket: str, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "options", [{"decoder": "fast"}, {"prompt": 5}, {"max_tokens": "many"}, {"silence_dbfs": True}]
+    "options",
+    [
+        {"decoder": "fast"},
+        {"prompt": 5},
+        {"max_tokens": "many"},
+        {"silence_dbfs": True},
+        {"max_tokens": 0},
+        {"cache": 5},
+    ],
 )
 def test_wrong_options_are_said(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         engine("/x", **options)
+    engine("/x", silence_dbfs=-60, decoder_seconds=60, cache=None)
     with pytest.raises(ConfigError, match="dtype"):
         SalmEngine(EngineConfig(name="salm", dtype="int8"))

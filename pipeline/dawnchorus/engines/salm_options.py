@@ -22,6 +22,8 @@ OPTIONS: dict[str, Any] = {
     "cache": None,
 }
 CHANGE_TEXT = ("prompt", "tokens_per_second", "tokens_extra", "max_tokens", "silence_dbfs")
+_KINDS: dict[str, type] = {"decoder_seconds": float, "context_tokens": int, "cache": str}
+_POSITIVE = ("tokens_per_second", "max_tokens", "decoder_seconds", "batch_tokens", "context_tokens")
 _DECODERS = ("eager", "static", "continuous")
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 LICENCE = Licence(
@@ -57,15 +59,20 @@ def options_of(config: EngineConfig) -> dict[str, Any]:
     if unknown:
         raise ConfigError(f"The salm engine has no option {unknown[0]!r}.", f"It has: {', '.join(OPTIONS)}.")
     options = OPTIONS | config.options
-    for name, value, allowed in (
+    for key, chosen, allowed in (
         ("options.decoder", options["decoder"], _DECODERS),
         ("dtype", config.dtype, _DTYPES),
     ):
-        if value not in allowed:
-            raise ConfigError(f"engine.{name} = {value!r} is unknown.", f"One of: {', '.join(allowed)}.")
-    for name, default in OPTIONS.items():
-        kinds = {str: str, int: int, float: (int, float)}.get(type(default))
-        if kinds is not None and (not isinstance(options[name], kinds) or isinstance(options[name], bool)):  # type: ignore[arg-type]
-            wanted = "text" if kinds is str else "a number"
-            raise ConfigError(f"engine.options.{name} = {options[name]!r} is wrong.", f"It is {wanted}.")
+        if chosen not in allowed:
+            raise ConfigError(f"engine.{key} = {chosen!r} is unknown.", f"One of: {', '.join(allowed)}.")
+    for name, value in options.items():
+        if value is None and OPTIONS[name] is None:
+            continue
+        kind = _KINDS.get(name, type(OPTIONS[name]))
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind or (name in _POSITIVE and value <= 0):
+            wanted = {str: "text", int: "a whole number", float: "a number"}[kind]
+            above = " above zero" if name in _POSITIVE else ""
+            raise ConfigError(f"engine.options.{name} = {value!r} is wrong.", f"It is {wanted}{above}.")
     return options
