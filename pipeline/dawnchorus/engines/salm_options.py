@@ -71,7 +71,8 @@ def options_of(config: EngineConfig) -> dict[str, Any]:
         kind = _KINDS.get(name, type(OPTIONS[name]))
         if kind is float and type(value) is int:
             value = float(value)
-        if type(value) is not kind or (name in _POSITIVE and value <= 0):
+        right = isinstance(value, kind) and not isinstance(value, bool)
+        if not right or (name in _POSITIVE and value <= 0):
             wanted = {str: "text", int: "a whole number", float: "a number"}[kind]
             above = " above zero" if name in _POSITIVE else ""
             raise ConfigError(f"engine.options.{name} = {value!r} is wrong.", f"It is {wanted}{above}.")
