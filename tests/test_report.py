@@ -416,3 +416,44 @@ def test_a_million_recordings(tmp_path: Path) -> None:
     assert time.monotonic() - began < 120
     assert psutil.Process().memory_info().rss - before < 300 << 20
     assert (run / "report.html").stat().st_size < 200_000
+
+
+def test_answers_have_a_section_where_anything_was_asked(tmp_path: Path) -> None:
+    archive(tmp_path)
+    assert "<h2>Answers</h2>" not in (made(tmp_path) and page_of(tmp_path))
+    said = {
+        "name": "summary",
+        "text": "<b>Lamps</b>",
+        "status": "ok",
+        "flags": ["partial"],
+        "finish_reason": "length",
+    }
+    bad = {"name": "summary", "status": "failed", "failure": outputs.failure("crash", "It died.", "answer")}
+    rows = [
+        transcript("s3://b/a.wav", segment(0, 80, "one two"), answers=[said]),
+        transcript("s3://b/b.wav", segment(0, 40, "five"), answers=[bad]),
+        transcript("s3://b/of-another-run.wav", segment(0, 9, "no"), answers=[said]),
+    ]
+    outputs.write(tmp_path, "transcripts", rows)
+    spent = {"worker": "h:1", "started_at": 0.0, "engine_seconds": 2.0, "wait_seconds": 0.0}
+    step = {
+        "kind": "answer",
+        "transcript_hash": "t",
+        "name": "summary",
+        "answer_fingerprint": "f",
+        "model": "m",
+    }
+    steps = [
+        {**step, "recording_id": r["recording_id"], "step_id": f"{i}", "num_tokens": 10, "timing": spent}
+        for i, r in enumerate(rows[:2])
+    ]
+    outputs.write(tmp_path, "answers", steps)
+    report.renew_answers(str(tmp_path), outputs.RUN_ID)
+    page = page_of(tmp_path)
+    again = json.loads((tmp_path / "_runs" / outputs.RUN_ID / "report.json").read_text(encoding="utf-8"))
+    [entry] = again["answers"]
+    assert (entry["ok"], entry["failed"], entry["partial"], entry["cut"]) == (1, 1, 1, 1)
+    assert (entry["num_tokens"], entry["engine_seconds"], len(entry["examples"])) == (20, 4.0, 2)
+    assert "<h2>Answers</h2>" in page
+    assert "&lt;b&gt;Lamps" in page
+    assert "crash: It died." in page

@@ -15,10 +15,12 @@ from dawnchorus.show import clock, show_table
 from outputs import failed, segment, transcript
 
 
-def shown(output: Path | str, width: int = 100, limit: int = 20, status: str | None = None) -> str:
+def shown(
+    output: Path | str, width: int = 100, limit: int = 20, status: str | None = None, answers: bool = False
+) -> str:
     page = io.StringIO()
     console = Console(file=page, width=width)
-    for part in show_table(str(output), limit=limit, status=status):
+    for part in show_table(str(output), limit=limit, status=status, answers=answers):
         console.print(part)
     return page.getvalue()
 
@@ -105,3 +107,26 @@ def test_no_transcripts_is_a_sentence(tmp_path: Path) -> None:
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+def test_answers_in_place_of_transcripts(tmp_path: Path) -> None:
+    said = {"name": "summary", "text": "About\x1b[31m lamps.", "status": "ok", "flags": ["partial"]}
+    bad = {
+        "name": "qa-1",
+        "question": "Who?",
+        "status": "failed",
+        "failure": outputs.failure("crash", "It died."),
+    }
+    rows = [
+        transcript("file:///d/a.wav", segment(0, 1, "the words"), answers=[said, bad]),
+        transcript("file:///d/b.wav", segment(0, 1, "more words")),
+        failed("file:///d/e.mp3", "not_audio", "A text file."),
+    ]
+    outputs.write(tmp_path, "transcripts", rows)
+    page = shown(tmp_path, answers=True)
+    assert "summary: [partial] About [31m lamps." in page
+    assert "Who?: crash: It died." in page
+    assert "no answers" in page
+    assert "not_audio: A text file." in page
+    assert "words" not in page
+    assert "\x1b" not in page

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from dawnchorus import cost, ledger, storage
 from dawnchorus.config import CostConfig, RunConfig, config_keys
@@ -244,11 +245,21 @@ def _without_secrets(tree: Any, name: str = "") -> Any:
     return tree
 
 
+def _typed(value: Any) -> str:
+    """A value as one types it after `key=`: JSON is YAML."""
+    if isinstance(value, dict):
+        plain = {
+            k: v.model_dump(exclude_none=True) if isinstance(v, BaseModel) else v for k, v in value.items()
+        }
+        return json.dumps(plain)
+    return json.dumps(value) if isinstance(value, list) else str(value)
+
+
 def _commands(tree: dict[str, Any], output: str) -> dict[str, str]:
     """What to type: to go on, to publish, to look and to export."""
     config = RunConfig.model_validate(_without_secrets(tree))
     changed = [
-        f"{key.name}={json.dumps(value) if isinstance(value, (dict, list)) else value}"
+        f"{key.name}={_typed(value)}"
         for key in config_keys()
         if key.name not in ("input", "output", "resume.retry_failed")
         and (value := key.value_of(config)) != key.default
