@@ -162,6 +162,10 @@ def _places(output: str) -> Table:
             places.add_row("WER", f"{wer['wer']:.1%} {words}")
         if rtfx := report.get("time", {}).get("rtfx"):
             places.add_row("rtfx", f"{rtfx:.1f} seconds of audio per second")
+        if model := report.get("model"):
+            facts = [model["licence"].partition(" http")[0], model.get("languages", "")]
+            said = ", ".join(f for f in (f"{model['engine']}, {model['model']}", *facts) if f)
+            places.add_row("model", clean(storage.redact(said)))
     places.add_row("transcripts", _place(f"{ledger.transcripts_url(url)}/*.parquet"))
     if report is not None:
         places.add_row("report", _place(storage.join(url, "_runs", report["run_id"], "report.html")))
