@@ -1,0 +1,39 @@
+"""What a run says of its model, before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dawnchorus import config
+from dawnchorus.engines.whisper_weights import model_path
+from dawnchorus.prepare import prepare
+
+MANIFEST = str(Path(__file__).parent / "data" / "sample" / "manifest.jsonl")
+
+
+def metadata(output: Path, **engine: str) -> dict[str, str]:
+    tree = {"input": MANIFEST, "output": str(output), "engine": engine}
+    return prepare(config.build(tree)).metadata()
+
+
+def test_the_embedded_model_is_named_with_its_licence_and_language(tmp_path: Path) -> None:
+    said = metadata(tmp_path, name="whisper")
+    assert said["dawnchorus.model"] == "tiny.en"
+    assert said["dawnchorus.licence"].startswith("MIT https://")
+    assert said["dawnchorus.attribution"] == "Whisper by OpenAI"
+    assert said["dawnchorus.languages"] == "English only"
+
+
+def test_a_model_of_ones_own_has_no_licence_that_nobody_gave_it(tmp_path: Path) -> None:
+    (tmp_path / "mine").symlink_to(model_path(None, None))
+    said = metadata(tmp_path, name="whisper", model=str(tmp_path / "mine"))
+    assert said["dawnchorus.licence"].startswith("unknown")
+    assert "OpenAI" not in said["dawnchorus.attribution"]
+    assert "dawnchorus.languages" not in said
+
+
+def test_the_flag_for_other_languages_is_no_part_of_the_fingerprint(tmp_path: Path) -> None:
+    tree = {"input": MANIFEST, "output": str(tmp_path), "engine": {"name": "whisper"}}
+    prepared = prepare(config.build(tree))
+    assert prepared.facts.english_only
+    assert "english_only" not in str(prepared.fingerprint_facts)
