@@ -234,3 +234,27 @@ def test_the_licence_is_what_the_card_says_or_unknown(tmp_path: Path, card: str 
     if card is not None:
         (tmp_path / "README.md").write_text(card)
     assert hub.licence(tmp_path, str(tmp_path)).name == name
+
+
+def test_a_model_with_a_sentencepiece_file_alone_is_converted(folder: Path, tmp_path: Path) -> None:
+    import sentencepiece
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    (copy / "tokenizer.json").unlink()
+    (copy / "chat_template.jinja").unlink()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["the quick brown fox", "one two three"] * 8),
+        model_prefix=str(copy / "tokenizer"),
+        vocab_size=60,
+        model_type="bpe",
+        minloglevel=2,
+        hard_vocab_limit=False,
+    )
+    names = {"eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}
+    (copy / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **names}))
+    model = engine(copy)
+    assert model.num_tokens("one two three") == 3
+    [end] = model._vocabulary.template("</s>")
+    assert end not in model._vocabulary.content("one </s> two")
+    model.load()
+    assert model.complete([Request("one two", 5)])[0].error is None
