@@ -158,7 +158,8 @@ class _Rounds:
         answer = AnswerSettings(self._asked(), job.run_id, self.epoch, self.scratch)
         sink = AnswerSink(job.output, self.epoch, "answers", job.asked.metadata(), self.tally)
         cluster.tune(_BLOCK_BYTES)
-        windows = -(-left.num_left // self.use.window_rows)
+        steps = left.num_left + left.num_tokens // job.asked.piece_tokens
+        windows = -(-steps // self.use.window_rows)
         use = replace(self.use, engines=max(1, min(self.use.engines, windows)))
         with self._watched():
             graph.answers(homes, cut, answer, use).write_datasink(

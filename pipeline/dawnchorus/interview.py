@@ -22,9 +22,6 @@ from dawnchorus.outcome import Exit, answers_said
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report.words import length, many
 
-_TOKENS_PER_SECOND = 3.4
-"""Of speech: 150 words a minute, 1.35 tokens a word."""
-
 
 @dataclass(frozen=True, slots=True)
 class Interview:
@@ -45,8 +42,8 @@ class Interview:
             ("to do", many(left.num_left, "answer")),
         ]
         if left.num_left:
-            tokens = left.transcribed * _TOKENS_PER_SECOND
-            rows.append(("to read", f"{length(left.transcribed)} of speech, about {tokens:,.0f} tokens"))
+            speech = length(left.transcribed)
+            rows.append(("to read", f"{speech} of speech, about {left.num_tokens:,} tokens"))
         pace = answers.seconds_per_answer(job)
         if pace and left.num_left:
             wall = pace * left.num_left
