@@ -59,7 +59,7 @@ use = egg:swift#{kind}
 
 _PROXY_CONF = """
 [DEFAULT]
-bind_ip = 127.0.0.1
+bind_ip = {host}
 bind_port = {port}
 workers = 0
 user = {user}
@@ -139,16 +139,18 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[S3Server]:
-    """Start a server with its files in `folder`, and stop it at the end."""
+def running(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
+    """Start a server with its files in `folder` and its proxy on `host`, and stop it at the end."""
     ports = dict(zip(("proxy", *_BACKENDS), _free_ports(1 + len(_BACKENDS)), strict=True))
-    _configure(folder, ports)
+    _configure(folder, ports, host)
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for kind in ports:
             processes.append(_start(folder, kind))
-        endpoint = f"http://127.0.0.1:{ports['proxy']}"
-        _wait(folder, processes, [f"http://127.0.0.1:{p}/healthcheck" for p in ports.values()])
+        endpoint = f"http://{host}:{ports['proxy']}"
+        hosts = {"proxy": host}
+        urls = [f"http://{hosts.get(kind, '127.0.0.1')}:{port}/healthcheck" for kind, port in ports.items()]
+        _wait(folder, processes, urls)
         yield S3Server(endpoint, _environment(endpoint))
     finally:
         for process in processes:
@@ -169,7 +171,7 @@ def _free_ports(count: int) -> list[int]:
         return [s.getsockname()[1] for s in sockets]
 
 
-def _configure(folder: Path, ports: dict[str, int]) -> None:
+def _configure(folder: Path, ports: dict[str, int], host: str) -> None:
     (folder / "devices" / "disk").mkdir(parents=True)
     try:
         os.setxattr(folder / "devices" / "disk", "user.swift", b"works")
@@ -177,7 +179,7 @@ def _configure(folder: Path, ports: dict[str, int]) -> None:
         raise RuntimeError(f"{folder} holds no extended attributes: choose another --basetemp") from e
     facts = {"folder": folder, "user": getpass.getuser(), "region": REGION}
     (folder / "swift.conf").write_text(_SWIFT_CONF)
-    (folder / "proxy.conf").write_text(_PROXY_CONF.format(port=ports["proxy"], **facts))
+    (folder / "proxy.conf").write_text(_PROXY_CONF.format(port=ports["proxy"], host=host, **facts))
     for kind in _BACKENDS:
         # Swift checks If-None-Match before it writes, so two creations at the same moment can both pass.
         # One request at a time gives what AWS promises: check and creation are one step.

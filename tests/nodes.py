@@ -1,0 +1,155 @@
+"""A cluster of nodes with addresses of their own: Ray in network namespaces, joined by a bridge.
+
+Needs root and `ip`; `available()` says why not. The host itself is the laptop and the S3 server's place.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+_NET = "10.231.77"
+HOST = f"{_NET}.1"
+_BRIDGE = "dcbr0"
+_JOB_PORT = 8265
+_MARK = "DAWNCHORUS_TEST_NODES"
+_STORE_BYTES = 150 * 1024 * 1024
+
+
+def available() -> str | None:
+    """None, or why there can be no namespaces here."""
+    if shutil.which("ip") is None:
+        return "the command `ip` is missing (apt-get install iproute2)"
+    probe = subprocess.run(["ip", "netns", "add", "dc-probe"], capture_output=True, check=False)
+    if probe.returncode:
+        return f"no network namespaces: {probe.stderr.decode().strip()}"
+    _ip("netns", "del", "dc-probe")
+    return None
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+class Nodes:
+    """A running head and its workers, by name."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        self.env = {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", **env}
+        self.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.temporary = Path(tempfile.mkdtemp(prefix="dc-ray-"))
+        self.env[_MARK] = str(self.temporary)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def address(self) -> str:
+        """The job server's, as a laptop sees it."""
+        return f"http://{_NET}.2:{_JOB_PORT}"
+
+    def plug(self, name: str, number: int) -> None:
+        """Make a namespace with an address, joined to the bridge."""
+        _ip("netns", "add", name)
+        _ip("link", "add", f"ve-{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
+        _ip("link", "set", f"ve-{name}", "master", _BRIDGE, "up")
+        _ip("-n", name, "addr", "add", f"{_NET}.{number}/24", "dev", "eth0")
+        _ip("-n", name, "link", "set", "eth0", "up")
+        _ip("-n", name, "link", "set", "lo", "up")
+
+    def cut_off(self, name: str) -> None:
+        """Pull the cable: the node lives on, and nobody hears of it."""
+        _ip("link", "set", f"ve-{name}", "down")
+
+    def start(self, name: str, number: int, *words: str) -> None:
+        """`ray start` in a namespace."""
+        command = ["ip", "netns", "exec", name, "ray", "start", "--block", "--disable-usage-stats"]
+        command += ["--node-ip-address", f"{_NET}.{number}", "--object-store-memory", str(_STORE_BYTES)]
+        with open(self.folder / f"{name}.txt", "w") as said:
+            self.processes[name] = subprocess.Popen(
+                [*command, *words], stdout=said, stderr=said, env=self.env, start_new_session=True
+            )
+
+    def wait(self, num_nodes: int) -> None:
+        """Until so many nodes are there."""
+        until = time.monotonic() + 180
+        while time.monotonic() < until:
+            for name, process in self.processes.items():
+                assert process.poll() is None, (self.folder / f"{name}.txt").read_text()
+            try:
+                with urllib.request.urlopen(f"{self.address}/nodes?view=summary", timeout=5) as answer:
+                    if answer.read().decode().count('"nodeManagerAddress"') >= num_nodes:
+                        return
+            except (urllib.error.URLError, OSError):
+                pass
+            time.sleep(1)
+        raise AssertionError(f"not {num_nodes} nodes after 180 s")
+
+    def _is_mine(self, process: psutil.Process) -> bool:
+        """Started by `start`, or by what that started: Ray's processes outlive their parents."""
+        try:
+            return process.environ().get(_MARK) == str(self.temporary)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            return False
+
+    def close(self) -> None:
+        """End every process, whatever it has become."""
+        mine = [p for p in psutil.process_iter() if self._is_mine(p)]
+        for one in mine:
+            one.terminate()
+        for one in psutil.wait_procs(mine, timeout=5)[1]:
+            one.kill()
+        for process in self.processes.values():
+            process.wait()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+
+@contextmanager
+def bridge() -> Iterator[None]:
+    """The switch that all nodes and the host are plugged into; takes the namespaces with it at the end."""
+    _ip("link", "add", _BRIDGE, "type", "bridge")
+    try:
+        _ip("addr", "add", f"{HOST}/24", "dev", _BRIDGE)
+        _ip("link", "set", _BRIDGE, "up")
+        yield
+    finally:
+        listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+        for line in listed.splitlines():
+            if line.startswith("dc-"):
+                name = line.split()[0]
+                # The link first: a namespace lives on as long as a process of it does.
+                _ip("link", "del", f"ve-{name}")
+                _ip("netns", "del", name)
+        _ip("link", "del", _BRIDGE)
+
+
+@contextmanager
+def cluster(folder: Path, env: dict[str, str], cpus: dict[str, int]) -> Iterator[Nodes]:
+    """A head without slots and one worker per entry of `cpus`."""
+    nodes = Nodes(folder, env)
+    try:
+        nodes.plug("dc-head", 2)
+        nodes.start(
+            *("dc-head", 2, "--head", "--port", "6379", "--num-cpus", "0"),
+            *("--temp-dir", str(nodes.temporary), "--dashboard-host", "0.0.0.0"),
+            *("--dashboard-port", str(_JOB_PORT)),
+        )
+        nodes.wait(1)
+        for number, (name, count) in enumerate(cpus.items(), start=3):
+            nodes.plug(name, number)
+            nodes.start(name, number, "--address", f"{_NET}.2:6379", "--num-cpus", str(count))
+            # One after the other: they share a folder here, and two at once take the same socket's name.
+            nodes.wait(number - 1)
+        yield nodes
+    finally:
+        nodes.close()
