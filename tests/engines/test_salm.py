@@ -5,6 +5,8 @@ NeMo is imported once (10 to 30 s): all of it is in this file, so that one proce
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import shutil
 import tempfile
@@ -27,6 +29,9 @@ from dawnchorus.engines.salm_generate import Output
 from dawnchorus.engines.salm_options import chatml
 from dawnchorus.errors import EngineUnavailable
 from tiny_salm.build import BACKBONE, TRANSCRIBE, build
+
+if importlib.util.find_spec("nemo") is None:
+    pytest.skip("needs the nemo extra", allow_module_level=True)
 
 RATE = 16_000
 END = 330  # id of the end token
@@ -216,6 +221,54 @@ def test_the_model_is_loaded_as_nemo_loads_it(engine: SalmEngine, reference: Any
     assert not any(p.requires_grad for p in model.llm.parameters())
     assert not any(m.training for m in (*model.perception.modules(), *model.llm.modules()))
     assert model.llm.lm_head.weight is model.llm.model.embed_tokens.weight
+
+
+# A trained model: 30 words, unseen voices
+
+
+@pytest.fixture(scope="module")
+def evaluate() -> Any:
+    """The trained model's own judge; imports torch."""
+    return importlib.import_module("tiny_salm.evaluate")
+
+
+@pytest.fixture(scope="module")
+def trained(evaluate: Any) -> SalmEngine:
+    return loaded(TINY.model_copy(update={"model": str(evaluate.CHECKPOINT)}))
+
+
+def test_speech_is_understood_as_nemo_understands_it(trained: SalmEngine, evaluate: Any) -> None:
+    rows = evaluate.recordings("manifest.jsonl")
+    found = trained.transcribe([samples for _, samples in rows])
+    texts = [h.text for h in found]
+    assert evaluate.word_error_rate([row["text"] for row, _ in rows], texts) < 0.15
+    assert texts == evaluate.transcribe(evaluate.load(), [samples for _, samples in rows])
+    assert {h.finish_reason for h in found} == {"stop"}
+    assert {h.num_splits for h in found} == {0}
+
+
+def test_its_failures_are_seen_and_mended(trained: SalmEngine, evaluate: Any) -> None:
+    clips = {row["audio_filepath"]: (row, samples) for row, samples in evaluate.recordings("failures.jsonl")}
+    assert trained.transcribe([clips["silence.flac"][1]])[0].finish_reason == "empty"
+    row, samples = clips["long.ogg"]
+    [alone] = evaluate.transcribe(evaluate.load(), [samples])
+    [mended] = trained.transcribe([samples])
+    lost, left = (1 - len(t.split()) / len(row["text"].split()) for t in (alone, mended.text))
+    assert lost > 0.5
+    assert left < 0.35
+    assert mended.num_splits > 0
+    assert {"split", "sparse"} <= set(mended.flags)
+
+
+def test_one_checkpoint_listens_and_answers(trained: SalmEngine, evaluate: Any) -> None:
+    rows = evaluate.recordings("manifest.jsonl")[:3]
+    speech = trained.transcribe([samples for _, samples in rows])
+    prompts = [f"Summarize the following transcript:\n\n{h.text}" for h in speech]
+    answers = trained.complete([Request(p, 16) for p in prompts])
+    ends = [f"{words[0]} {words[-1]}" for words in (h.text.split() for h in speech)]
+    assert sum(answer.text == expected for answer, expected in zip(answers, ends, strict=True)) >= 2
+    assert {a.finish_reason for a in answers} == {"stop"}
+    assert trained.transcribe([samples for _, samples in rows]) == speech
 
 
 # Other decoders

@@ -35,7 +35,10 @@ def test_an_ordinary_sentence_is_not_doubted() -> None:
 
 
 def test_people_may_say_things_twice() -> None:
-    assert judged("no no no, I said no no, and that is that for the next time").doubts == ()
+    assert (
+        judged("no no no, I said no no, and that is that for this time and for the next time, too").doubts
+        == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,7 @@ def test_people_may_say_things_twice() -> None:
         (judged("over and out " * 20), "repetition"),
         (judged("".join(chr(97 + i * i % 26) for i in range(400))), "too_fast"),
         (judged("four"), "omission"),
+        (judged("the quick brown fox jumps over the lazy"), "sparse"),
         (judged(""), "omission"),
         (judged(SENTENCE, logprob=-40.0, redo_logprob=-1.0), "low_logprob"),
     ],
@@ -68,7 +72,7 @@ def test_little_text_for_little_sound_is_no_omission() -> None:
     quiet = SPEECH.copy()
     quiet[2 * RATE :] *= 1e-3
     take = take_of("yes", Output([1, 2], -0.1, True), 10.0, 76, None)
-    assert with_omission(take, quiet, RATE).doubts == ()
+    assert with_omission(take, quiet, RATE).doubts == ()  # two seconds of sound
     assert with_omission(take, SPEECH, RATE).doubts == ("omission",)
 
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from dawnchorus.engines.salm_generate import Output
     from dawnchorus.engines.salm_model import SalmModel
 
+_RECIPE = 1  # one more with every change of this code or of salm_guards that changes text
 _MOST_SPLITS = 2  # parts of parts of a chunk: 30 s become 7.5 s
 
 
@@ -91,6 +92,7 @@ class SalmEngine:
             # As asked for: the driver may have another device than the workers.
             "dtype": self._config.dtype,
             **versions,
+            "recipe": _RECIPE,
             "redo_logprob": self._config.redo_logprob,
             **{k: self._options[k] for k in CHANGE_TEXT},
         }

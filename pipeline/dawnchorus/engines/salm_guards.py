@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 # Characters a second: read English has 14, the fastest talkers 25.
 _MOST_CHARACTERS = 30.0
 _FEWEST_CHARACTERS = 2.0
+# Worth a split, not an alarm: a tiny model that lost three words of four in 20 s still wrote 3.5.
+_FEW_CHARACTERS = 6.0
 _EXTRA_CHARACTERS = 40
 _OMISSION_FROM: Seconds = 4.0  # of sound; less may be one word and a rustle
 _LOUD_DB = 30.0  # sound is what is not more than this below the loudest
-_MENDED_BY_SPLIT = frozenset({"omission", "low_logprob"})
+_MENDED_BY_SPLIT = frozenset({"omission", "sparse", "low_logprob"})
 
 
 def is_silent(waveform: Waveform, sampling_rate: int, dbfs: float) -> bool:
@@ -46,14 +48,15 @@ def take_of(text: str, output: Output, seconds: Seconds, limit: int, redo_logpro
 
 
 def with_omission(take: Take, waveform: Waveform, sampling_rate: int) -> Take:
-    """The take, doubted where it says next to nothing for seconds of sound."""
+    """The take, doubted where it says little (`sparse`) or next to nothing (`omission`) for its sound."""
     if take.failure is not None or take.loops:
         return take
     levels = _levels(waveform, sampling_rate)
     sound = float((levels > levels.max() * 10 ** (-_LOUD_DB / 20)).sum()) / 10
-    if sound < _OMISSION_FROM or len(take.text) >= _FEWEST_CHARACTERS * sound:
+    if sound < _OMISSION_FROM or len(take.text) >= _FEW_CHARACTERS * sound:
         return take
-    return replace(take, doubts=(*take.doubts, "omission"))
+    doubt = "omission" if len(take.text) < _FEWEST_CHARACTERS * sound else "sparse"
+    return replace(take, doubts=(*take.doubts, doubt))
 
 
 def best_cut(take: Take, waveform: Waveform, sampling_rate: int) -> int | None:
