@@ -86,13 +86,16 @@ class Answered:
     last_commit: float = 0.0
 
 
-def survey(job: Job, first: bool = True) -> Asking:
-    """What is left of a job. `first`: with the kinds of final failures that `resume.retry_failed` names."""
+def survey(job: Job, first: bool = True, reopened: pa.Array | None = None) -> Asking:
+    """What is left of a job. `first`: with the kinds of final failures that `resume.retry_failed` names.
+    `reopened` are ids of recordings to look at whatever their rows say: failures of theirs were tried again.
+    """
     transcripts = _asked_about(job)
     ids = transcripts["recording_id"].combine_chunks()
     folded = ledger.read_folded(job.output)
     kinds = job.resume.retry_failed if first else None
-    unfinished, seconds = set[str](), 0.0
+    none = pa.array([], pa.string())
+    unfinished, seconds = pc.is_in(ids, value_set=none if reopened is None else reopened), 0.0
     num_done = num_present = num_flagged = num_failed = num_transient = 0
     spoken = pc.fill_null(pc.struct_field(transcripts["coverage"], "transcribed"), 0.0)
     for prompt in job.asked.prompts:
@@ -105,10 +108,10 @@ def survey(job: Job, first: bool = True) -> Asking:
         if kinds is not None:
             kind = pc.fill_null(pc.struct_field(failure, "kind"), "")
             named = pc.is_in(kind, value_set=pa.array(kinds, pa.string())) if kinds else failed
-            again = pc.or_(again, pc.and_(failed, named))
+            again = pc.or_(again, pc.or_(pc.and_(failed, named), _is_partial(mine)))
         final = mine.filter(pc.invert(again))["recording_id"].combine_chunks()
         left = pc.invert(pc.is_in(ids, value_set=final))
-        unfinished |= set(ids.filter(left).to_pylist())
+        unfinished = pc.or_(unfinished, left)
         seconds += pc.sum(spoken.filter(left)).as_py() or 0.0
         num_done += len(final)
         num_present += len(mine)
@@ -116,14 +119,13 @@ def survey(job: Job, first: bool = True) -> Asking:
         num_flagged += pc.sum(flagged).as_py() or 0
         num_failed += pc.sum(failed).as_py() or 0
         num_transient += pc.sum(transient).as_py() or 0
-    wanted = pa.array(sorted(unfinished), pa.string())
     parts = ledger.read_answers(job.output)
     if parts is not None:
         prints = pa.array(list(job.asked.fingerprints.values()), pa.string())
         parts = parts.filter(pc.is_in(parts["answer_fingerprint"], value_set=prints))
     left_answers = len(ids) * len(job.asked.prompts) - num_done
     return Asking(
-        ask_rows(transcripts, wanted, parts),
+        ask_rows(transcripts, ids.filter(unfinished), parts),
         len(ids),
         num_done,
         num_present,
@@ -171,6 +173,11 @@ def _asked_about(job: Job) -> pa.Table:
     return rows
 
 
+def _is_partial(folded: pa.Table) -> pa.ChunkedArray:
+    """Answers to which some failed piece is missing: trying failures again may mend them."""
+    return pc.match_substring(pc.fill_null(pc.binary_join(folded["flags"], ","), ""), "partial")
+
+
 def _of_prompt(folded: pa.Table | None, name: str, fingerprint: str, ids: pa.Array) -> pa.Table:
     """Folded answers of one prompt."""
     if folded is None:
@@ -196,7 +203,8 @@ def ask_rows(transcripts: pa.Table, recordings: pa.Array, parts: pa.Table | None
 def unfolded(output: str, wanted: Mapping[str, str]) -> pa.Table:
     """`schema.ASK_ROWS` of the recordings with an answer that is committed and not in their row: of the
     `wanted` fingerprints (by name), for other names the latest."""
-    answers, transcripts = ledger.read_answers(output), ledger.read_transcripts(output)
+    answers = ledger.read_answers(output)
+    transcripts = None if answers is None else ledger.read_transcripts(output)
     if answers is None or transcripts is None:
         return ASK_ROWS.empty_table()
     answers = answers.filter(pc.equal(answers["kind"], "answer"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -80,6 +81,8 @@ def ask(config: RunConfig, job: Job, epoch: int, ui: AnswerUi) -> BaseException 
     if not len(left.rows):
         answers.fold(job.output, job.run_url, epoch, [job.asked])
         return None
+    if not ray.is_initialized():
+        ui.say("Starting Ray ...")
     cluster.start(config)
     use = share_out(config, cluster.resources(config))
     ui.asking(left, use)
@@ -124,6 +127,8 @@ class _Rounds:
     def all(self, left: Asking) -> BaseException | None:
         """Round after round, the first over `left`, until a round finds nothing more to ask."""
         self.num_left = left.num_left
+        kinds = self.job.resume.retry_failed
+        reopened = None if kinds is None else left.rows["recording_id"].combine_chunks()
         while len(left.rows):
             try:
                 num_steps = self._round(left)
@@ -142,7 +147,7 @@ class _Rounds:
                     return None
             cluster.free_stopped_graphs()
             fold(self.job, self.epoch)
-            left = answers.survey(self.job, first=False)
+            left = answers.survey(self.job, False, reopened)
             if left.num_transient:
                 time.sleep(self.config.resume.backoff_seconds)
         return None
@@ -158,6 +163,8 @@ class _Rounds:
         answer = AnswerSettings(self._asked(), job.run_id, self.epoch, self.scratch)
         sink = AnswerSink(job.output, self.epoch, "answers", job.asked.metadata(), self.tally)
         cluster.tune(_BLOCK_BYTES)
+        # How many steps there are is known only when they are cut: a model may be left without one.
+        warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
         steps = left.num_left + left.num_tokens // job.asked.piece_tokens
         windows = -(-steps // self.use.window_rows)
         use = replace(self.use, engines=max(1, min(self.use.engines, windows)))

@@ -249,6 +249,11 @@ def test_a_piece_that_fails_makes_the_answer_partial(talks: Runner) -> None:
     assert ask(talks, "llm.piece_tokens=200", recording="long").exit is Exit.OK
     answer = shown(talks)["long.mp3"]["summary"]
     assert (answer["status"], answer["flags"]) == ("ok", ["partial"])
+    talks.tell()
+    num = len(asked(talks))
+    ask(talks, "llm.piece_tokens=200", recording="long", given={"resume.retry_failed": []})
+    assert shown(talks)["long.mp3"]["summary"]["flags"] == []
+    assert len(asked(talks)) == num + 2, "the piece that had failed, and the answer"
 
 
 def test_a_changed_prompt_asks_again_and_the_old_one_comes_back_for_nothing(talks: Runner) -> None:
