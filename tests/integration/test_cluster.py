@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,27 @@ def test_what_the_cluster_cannot_see_is_refused(address: str, tmp_path: Path) ->
     assert "No Ray job server answers" in said
     assert not (tmp_path / "out" / "transcripts").exists()
     assert "There is no run" in command("status", str(tmp_path / "nothing"), code=2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_laptop_needs_the_base_install_only(address: str, tmp_path: Path) -> None:
+    """Another venv, without any extra: no torch, no decoder, no engine, and no dashboard of Ray's."""
+    root = Path(__file__).parents[2]
+    venv.create(tmp_path / "laptop", with_pip=True)
+    python = str(tmp_path / "laptop" / "bin" / "python")
+    constraints = str(root / "infra" / "constraints.txt")
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, "--constraint", constraints, str(root)], check=True, timeout=900)
+    probe = (
+        "import importlib.util as u; print([m for m in ('torch', 'av', 'faster_whisper') if u.find_spec(m)])"
+    )
+    done = subprocess.run([python, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+    archive(tmp_path / "audio", [4.0, 6.0], seed=44)
+    assert "is submitted" in submit(tmp_path, address, python=python)
+    watched = command("status", str(tmp_path / "out"), "--watch", "--address", address, python=python)
+    assert "All 2 recordings are accounted for." in watched
+    assert "All 2 recordings" in command("logs", str(tmp_path / "out"), "--address", address, python=python)
+    assert "2 recordings" in command("show", str(tmp_path / "out"), python=python)
