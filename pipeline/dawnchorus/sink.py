@@ -60,6 +60,7 @@ class _PartSink(Datasink[None]):
         storage.put_atomic(
             storage.join(self.output, self.folder, name), storage.parquet_bytes(table, self.metadata)
         )
+        metrics.tell(table["run_id"][0].as_py(), self.observed(table))
         if self.tally is not None:
             self.tally.add.remote(*self.told(table))
 
@@ -69,6 +70,10 @@ class _PartSink(Datasink[None]):
 
     def told(self, table: pa.Table) -> tuple[Any, ...]:
         """What `tally.add` is told of a committed window."""
+        raise NotImplementedError
+
+    def observed(self, table: pa.Table) -> list[metrics.Observation]:
+        """What Prometheus is told of a committed window."""
         raise NotImplementedError
 
 

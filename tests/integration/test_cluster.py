@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +68,19 @@ def wait_for_state(folder: Path, *states: str) -> dict[str, Any]:
     raise AssertionError(f"not {states} but {status(folder)}")
 
 
+def metrics_of(run_id: str) -> dict[str, float]:
+    """What Prometheus would scrape of a run, summed over its processes: `name{label=value,...}` -> value."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=10) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if f'run_id="{run_id}"' in line]
+    found: dict[str, float] = {}
+    for line in lines:
+        name, _, rest = line.partition("{")
+        labels = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        mine = ",".join(f"{k}={labels[k]}" for k in ("kind", "stage", "status") if k in labels)
+        found[f"{name}{{{mine}}}"] = found.get(f"{name}{{{mine}}}", 0.0) + float(line.rpartition(" ")[2])
+    return found
+
+
 def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> None:
     archive(tmp_path / "audio", [9.0, 5.0], seed=41)
     (tmp_path / "audio" / "letter.mp3").write_text("no audio at all")
@@ -80,6 +95,14 @@ def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> No
     assert run_id in command("list", str(tmp_path / "out"))
     found = status(tmp_path)
     assert (found["exit"], found["num_done"], found["submission_id"]) == (0, 3, f"{run_id}-1")
+
+    until = time.monotonic() + 30
+    while "ray_dawnchorus_recordings_total{status=ok}" not in (metrics := metrics_of(run_id)):
+        assert time.monotonic() < until, metrics
+        time.sleep(0.5)
+    assert metrics["ray_dawnchorus_recordings_total{status=ok}"] == 2.0
+    assert metrics["ray_dawnchorus_failures_total{kind=not_audio,stage=decode}"] == 1.0
+    assert metrics["ray_dawnchorus_audio_decoded_seconds_total{}"] == pytest.approx(14.0, abs=0.5)
 
     again = submit(tmp_path, address)
     assert f"{run_id}-2" in again, "the same run, submitted once more"
