@@ -21,9 +21,10 @@ from tiny_salm import sounds, speech
 from tiny_salm.evaluate import CLIPS
 
 SEED = 20
-NUM_UTTERANCES, NUM_LOSSLESS = 18, 4
-NUM_LONG = 10
-"""Utterances in the over-long clip: some 45 words in 35 s, where training ended at a third of it."""
+NUM_UTTERANCES, NUM_LOSSLESS = 26, 2
+NUM_LONG, LONG_WORDS = 10, (4, 5)
+"""Utterances in the over-long clip: twice the words of the longest one in training."""
+HISS_SECONDS = 8
 
 
 def write(name: str, samples: NDArray[np.float32]) -> dict[str, Any]:
@@ -52,13 +53,17 @@ def utterances(rng: np.random.Generator, espeak: speech.Espeak) -> list[dict[str
 def failures(rng: np.random.Generator, espeak: speech.Espeak) -> list[dict[str, Any]]:
     """Silence, noise, and more words at once than the model can count."""
     rate = speech.SAMPLING_RATE
-    said = list(speech.utterances(espeak, SEED + 1, NUM_LONG, speech.UNSEEN_VOICES[:1], [4, 5]))
+    said = list(speech.utterances(espeak, SEED + 1, NUM_LONG, speech.UNSEEN_VOICES[:1], LONG_WORDS))
     long, _ = sounds.hear(rng, said, (0.2, 0.5), 1.0)
-    hiss = (np.random.default_rng(SEED).standard_normal(3 * rate) * 0.05).astype(np.float32)
+    hiss = (np.random.default_rng(SEED).standard_normal(HISS_SECONDS * rate) * 0.05).astype(np.float32)
     return [
         {**write("silence.flac", np.zeros(rate, np.float32)), "text": "", "failure": "words on silence"},
-        {**write("noise.ogg", hiss), "text": "", "failure": "words on noise"},
-        {**write("long.ogg", long), "text": " ".join(u.text for u in said), "failure": "words lost"},
+        {**write("noise.ogg", hiss), "text": "", "failure": "a loop on noise"},
+        {
+            **write("long.ogg", long),
+            "text": " ".join(u.text for u in said),
+            "failure": "words lost",
+        },
     ]
 
 

@@ -94,8 +94,8 @@ def stages(scale: float) -> list[Stage]:
         Stage("text", steps(500), {"llm": 1.5e-3}, lambda x: x.text(32)),
         Stage("pseudo audio", steps(900), {"llm": 2e-3, "lora": 2e-3}, _pseudo_audio),
         Stage("frames", steps(1000), {"encoder": 1.5e-3, "projection": 1.5e-3}, lambda x: x.frames(16)),
-        Stage("speech", steps(2400), everything, _speech),
-        Stage("longer speech", steps(1800), everything, _longer_speech),
+        Stage("speech", steps(1600), everything, _speech),
+        Stage("longer speech", steps(900), everything, _longer_speech),
     ]
 
 
@@ -142,8 +142,20 @@ class Training:
         while self.stage_index < len(self.recipe):
             stage = self.recipe[self.stage_index]
             self._learn(stage)
+            torch.save(self.model.state_dict(), self._weights_after(stage.name))
             self.stage_index, self.step, self._optimizer_state = self.stage_index + 1, 0, None
             self._save(None)
+
+    def blend(self, share: float) -> None:
+        """Takes `share` of the last weights and the rest of those before the last stage."""
+        before, last = (torch.load(self._weights_after(stage.name)) for stage in self.recipe[-2:])
+        for name, weight in before.items():
+            if weight.is_floating_point():
+                last[name].lerp_(weight, 1 - share)
+        self.model.load_state_dict(last)
+
+    def _weights_after(self, stage: str) -> Path:
+        return self.work / f"after {stage}.pt"
 
     def log(self, text: str) -> None:
         line = f"[{self.cpu_seconds:7.1f} CPU s] {text}"
@@ -224,6 +236,9 @@ def finish(training: Training) -> None:
     """Writes the bundle in float16, loads it again, and logs what it can do."""
     folder = training.work / "checkpoint"
     config = copy_frame(training.work / "start", folder)
+    # Long clips cost short ones: unseen voices 2.3 % before the last stage, 3.4 % after it, 2.7 % blended,
+    # and clips of 13 words 38, 12 and 14 % (500 other clips of 1 to 8 words, 40 long ones).
+    training.blend(0.75)
     save(training.model.half(), folder, config)
     model = load(folder)
     seen, unseen = training.seen.take(model), training.unseen.take(model)
