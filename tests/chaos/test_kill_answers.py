@@ -63,6 +63,7 @@ def kill_and_resume(name: str, folder: Path, audio: Path) -> Command:
     return mine
 
 
+@pytest.mark.slow
 def test_killed_while_it_asks(tmp_path: Path, audio: Path) -> None:
     kill_and_resume("asked", tmp_path, audio)
 

@@ -181,6 +181,7 @@ def test_ask_answers_short_and_long_transcripts_once(talks: Runner) -> None:
     assert ("to do", "0 answers") in interview.plan()
 
 
+@pytest.mark.slow
 def test_a_question_is_one_more_answer_and_keeps_the_others(talks: Runner) -> None:
     row = transcript(
         SHORT["audio_filepath"],
@@ -199,6 +200,7 @@ def test_a_question_is_one_more_answer_and_keeps_the_others(talks: Runner) -> No
     assert (answer["question"], answer["text"]) == ("What do they cost?", "Ten.")
 
 
+@pytest.mark.slow
 def test_json_is_checked_asked_for_once_more_and_then_flagged(talks: Runner) -> None:
     good = {"topics": [{"title": "Lamps", "about": "They cost ten."}]}
     last = "Your last answer was:\n"
@@ -221,6 +223,7 @@ def hashes(talks: Runner, name: str, *overrides: str) -> list[str]:
     return [prompt_hash(s.prompt) for s in next_steps(task, row["segments"], {})]
 
 
+@pytest.mark.slow
 def test_failed_answers_leave_their_transcripts_ok_and_are_tried_again_when_it_makes_sense(
     talks: Runner,
 ) -> None:
@@ -242,6 +245,7 @@ def test_failed_answers_leave_their_transcripts_ok_and_are_tried_again_when_it_m
     assert shown(talks)["short.mp3"]["summary"]["text"] == f"answer {passing}"
 
 
+@pytest.mark.slow
 def test_a_piece_that_fails_makes_the_answer_partial(talks: Runner) -> None:
     digests = hashes(talks, "long", "llm.piece_tokens=200")
     assert len(digests) == 4
@@ -256,6 +260,7 @@ def test_a_piece_that_fails_makes_the_answer_partial(talks: Runner) -> None:
     assert len(asked(talks)) == num + 2, "the piece that had failed, and the answer"
 
 
+@pytest.mark.slow
 def test_a_changed_prompt_asks_again_and_the_old_one_comes_back_for_nothing(talks: Runner) -> None:
     ask(talks, recording="short")
     first = shown(talks)["short.mp3"]["summary"]

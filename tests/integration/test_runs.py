@@ -184,6 +184,7 @@ def test_chunks_that_end_more_processes_than_ray_retries_cost_themselves_only(ru
     assert hashes(rows) == clean - {*poison}
 
 
+@pytest.mark.slow
 def test_an_engine_that_dies_at_every_call_pauses_the_run_and_blames_no_audio(
     runner: Runner, audio: Path
 ) -> None:
