@@ -29,6 +29,7 @@ _ALIVE = {"PENDING", "RUNNING"}
 _RUN_KEY = "dawnchorus.run_id"
 _OUTPUT_KEY = "dawnchorus.output"
 _MOST_SUBMISSIONS = 1000
+_START_SECONDS: Seconds = 60.0
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -106,6 +107,7 @@ class Cluster:
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)
         self.address = address
+        self._patience = time.monotonic() + _START_SECONDS
         try:
             self._client = JobSubmissionClient(address)
         except (ConnectionError, RuntimeError, ValueError) as e:
@@ -164,6 +166,10 @@ class Cluster:
                 )
             except RuntimeError as e:
                 if "already exists" in str(e):
+                    return False
+                if "try again later" in str(e) and time.monotonic() < self._patience:
+                    # A head answers before it can take a job.
+                    time.sleep(1.0)
                     return False
                 raise UserError(f"{self.address} refused the run: {_first(e)}", "Look at its log.") from e
         return True

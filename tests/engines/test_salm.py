@@ -241,7 +241,7 @@ def test_speech_is_understood_as_nemo_understands_it(trained: SalmEngine, evalua
     rows = evaluate.recordings("manifest.jsonl")
     found = trained.transcribe([samples for _, samples in rows])
     texts = [h.text for h in found]
-    assert evaluate.word_error_rate([row["text"] for row, _ in rows], texts) < 0.15
+    assert evaluate.word_error_rate([row["text"] for row, _ in rows], texts) < 0.05
     assert texts == evaluate.transcribe(evaluate.load(), [samples for _, samples in rows])
     assert {h.finish_reason for h in found} == {"stop"}
     assert {h.num_splits for h in found} == {0}
@@ -254,8 +254,8 @@ def test_its_failures_are_seen_and_mended(trained: SalmEngine, evaluate: Any) ->
     [alone] = evaluate.transcribe(evaluate.load(), [samples])
     [mended] = trained.transcribe([samples])
     lost, left = (1 - len(t.split()) / len(row["text"].split()) for t in (alone, mended.text))
-    assert lost > 0.5
-    assert left < 0.35
+    assert lost > 0.4
+    assert left < 0.1
     assert mended.num_splits > 0
     assert {"split", "sparse"} <= set(mended.flags)
 

@@ -135,6 +135,7 @@ def test_ctrl_c_publishes_what_is_complete_and_says_how_to_go_on(tmp_path: Path)
     assert len(transcripts(mine.output)) == 12
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_can_be_assembled_by_hand(tmp_path: Path) -> None:
     folder = archive(tmp_path / "audio", [6.0] * 10, seed=9)
     settings = {
@@ -158,6 +159,7 @@ def test_what_a_killed_run_left_can_be_assembled_by_hand(tmp_path: Path) -> None
     assert all(r["status"] == "ok" for r in rows)
 
 
+@pytest.mark.slow
 def test_a_decode_worker_killed_late_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "audio"
     speech(folder / "long.flac", 150.0, seed=21)
@@ -181,6 +183,7 @@ def test_a_decode_worker_killed_late_changes_nothing(tmp_path: Path) -> None:
     assert comparable(hit.output) == comparable(calm.output)
 
 
+@pytest.mark.slow
 def test_a_run_that_commits_nothing_ends_by_itself(runner: Runner, audio: Path) -> None:
     one = audio / "001.flac"
     runner(one, output=runner.folder / "clean")
