@@ -81,6 +81,6 @@ clean: ## Remove .venv, caches and outputs of the demo
 	@touch $@
 
 .venv/.ready-dev: pyproject.toml infra/constraints.txt | .venv/bin/pip
-	@echo "Installing what development needs into .venv (about 1.3 GB, a minute or two)."
+	@echo "Installing what development needs into .venv (about 3.3 GB, three minutes)."
 	@$(PIP) --editable '.[dev]'
 	@touch .venv/.ready $@
