@@ -15,6 +15,7 @@ from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
 from dawnchorus.cluster import Progress, Resources
+from dawnchorus.errors import Fenced
 from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.progress import Pace, Writer
@@ -47,7 +48,8 @@ class Recorded:
     def __exit__(
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if e is not None:
+        # Who was taken over is not heard any more: the file is the new owner's.
+        if e is not None and not isinstance(e, Fenced):
             self.writer.update(at_once=True, state="ended", exit=1, message=_sentence(e))
             self._tell("stopped" if isinstance(e, KeyboardInterrupt) else "failed")
 
