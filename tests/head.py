@@ -38,6 +38,8 @@ def running(
         *(str(scripts / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
         *("--port", str(port), "--num-cpus", str(num_cpus), "--temp-dir", str(temporary)),
         *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
+        # Its agent takes jobs; the usual port may be held by another Ray of this machine.
+        *("--dashboard-agent-listen-port", str(free_port())),
         *("--metrics-export-port", str(metrics_port or free_port())),
     ]
     with open(folder / "head.txt", "w") as said:
