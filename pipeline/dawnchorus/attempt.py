@@ -5,12 +5,11 @@ Knows how to run the graph once; what to do about its end is `run`'s.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Event, Thread, main_thread
+from threading import Event, Thread
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from dawnchorus import cluster, graph, ledger, plan, publishing, storage
+from dawnchorus import cluster, graph, ledger, plan, publishing, signals, storage
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.config import EngineConfig
@@ -128,8 +127,7 @@ class Attempt:
         limit = self.prepared.config.resume.stall_seconds
         if limit and silent > limit and self.stalled is None:
             self.stalled = RunPaused(f"nothing was committed for {silent:.0f} s (resume.stall_seconds)")
-            # A real signal: the main thread waits on a lock, which nothing less would interrupt.
-            signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+            signals.interrupt()
 
     def _publish_often(self, over: Event) -> None:
         while not over.wait(self.prepared.config.publish.every_seconds):

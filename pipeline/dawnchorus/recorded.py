@@ -5,12 +5,10 @@ Wraps the one that a person looks at; knows neither graphs nor tables.
 
 from __future__ import annotations
 
-import signal
 import time
-from threading import main_thread
 from types import TracebackType
 
-from dawnchorus import cost, notify, report
+from dawnchorus import cost, notify, report, signals
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
@@ -169,8 +167,7 @@ class Recorded:
         if self.writer.stop_asked():
             self.asked = True
             self.ui.say("Somebody asked this run to stop.")
-            # A real signal: the main thread waits on a lock, which nothing less would interrupt.
-            signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+            signals.interrupt()
 
 
 def _sentence(error: BaseException) -> str:

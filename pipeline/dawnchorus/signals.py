@@ -24,5 +24,6 @@ def terminable() -> Iterator[None]:
 
 
 def interrupt() -> None:
-    """Interrupt the main thread by a real signal: it waits on a lock, which nothing less would do."""
-    signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+    """Interrupt the main thread, inside `terminable`, by a real signal: it waits on a lock, which nothing
+    less would do. Not SIGINT: a process that a script put into the background ignores that."""
+    signal.pthread_kill(main_thread().ident or 0, signal.SIGTERM)

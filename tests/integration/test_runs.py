@@ -169,6 +169,7 @@ def test_a_chunk_that_ends_its_process_costs_itself_only(runner: Runner, audio: 
     assert flagged[0]["failure"]["kind"] == "crash"
 
 
+@pytest.mark.slow
 def test_chunks_that_end_more_processes_than_ray_retries_cost_themselves_only(runner: Runner) -> None:
     """Seven deaths stop the graph; the next one starts with what the engines noted."""
     audio = archive(runner.folder / "many", [7.0] * 5, seed=5)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
 from dawnchorus import storage
 from kit import PATIENCE, archive, hashes, kill, wait_for
@@ -33,6 +34,7 @@ def heard(log: Path) -> list[str]:
     return [json.loads(line)["hash"] for line in log.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_survives_its_driver(s3_environment: S3Server, tmp_path: Path) -> None:
     bucket = s3_environment.make_bucket().removeprefix("s3://")
     folder = archive(tmp_path / "audio", [6.0, 17.0, 8.0, 5.0, 11.0, 9.0], seed=31)
