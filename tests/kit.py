@@ -58,6 +58,11 @@ def archive(folder: Path, seconds: Iterable[float], seed: int = 0) -> Path:
     return folder
 
 
+def _attend() -> None:
+    """Ctrl-C is heard, also where the tests themselves run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass
 class Command:
     """`dawnchorus run` of one input into one output with the fake engine, as a process."""
@@ -99,7 +104,9 @@ class Command:
         self.output.parent.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, "OMP_NUM_THREADS": "1", **self.env}
         with open(self.said, "a") as text:
-            return subprocess.Popen(self.arguments(), stdout=text, stderr=text, text=True, env=env)
+            return subprocess.Popen(
+                self.arguments(), stdout=text, stderr=text, text=True, env=env, preexec_fn=_attend
+            )
 
     @property
     def said(self) -> Path:
