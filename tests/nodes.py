@@ -6,6 +6,7 @@ Needs root and `ip`; `available()` says why not. The host itself is the laptop a
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,13 @@ from pathlib import Path
 
 import psutil
 
-_NET = "10.231.77"
+# Each run has a network and names of its own, with its pid in them: a run that was killed leaves its own
+# behind, and must not stand in the way of the next.
+_PREFIX = "dc"
+_PID = os.getpid()
+_NET = f"10.231.{_PID % 250}"
 HOST = f"{_NET}.1"
-_BRIDGE = "dcbr0"
+_BRIDGE = f"{_PREFIX}{_PID}"
 _JOB_PORT = 8265
 _MARK = "DAWNCHORUS_TEST_NODES"
 _STORE_BYTES = 150 * 1024 * 1024
@@ -31,15 +36,47 @@ def available() -> str | None:
     """None, or why there can be no namespaces here."""
     if shutil.which("ip") is None:
         return "the command `ip` is missing (apt-get install iproute2)"
-    probe = subprocess.run(["ip", "netns", "add", "dc-probe"], capture_output=True, check=False)
-    if probe.returncode:
-        return f"no network namespaces: {probe.stderr.decode().strip()}"
-    _ip("netns", "del", "dc-probe")
+    for words in (["netns", "add", _space("probe")], ["link", "add", _BRIDGE, "type", "bridge"]):
+        probe = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+        if probe.returncode:
+            return f"no network of our own: {probe.stderr.strip()}"
+    _remove(_PID)
     return None
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
+def _ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True).stdout
+
+
+def _space(name: str) -> str:
+    return f"{_PREFIX}{_PID}-{name}"
+
+
+def _cable(name: str) -> str:
+    return f"v{_space(name)}"[:15]  # a link's name is no longer
+
+
+def _owned(listed: str, pattern: str) -> Iterator[tuple[str, int]]:
+    """Names at the beginnings of lines that a run of these tests gave, each with that run's pid."""
+    for match in re.finditer(pattern, listed, re.MULTILINE):
+        yield match[1], int(match[2])
+
+
+def _remove(*pids: int) -> None:
+    """Take away these runs' links, then their namespaces, which may live on while a process of theirs does."""
+    links = rf"^\d+: (v?{_PREFIX}(\d+)(?:-\w+)?)[@:]"
+    for link, pid in _owned(_ip("-o", "link"), links):
+        if pid in pids:
+            _ip("link", "del", link)
+    for name, pid in _owned(_ip("netns", "list"), rf"^({_PREFIX}(\d+)-\w+)"):
+        if pid in pids:
+            _ip("netns", "del", name)
+
+
+def _sweep() -> None:
+    """Take away what runs that were killed left here."""
+    found = [pid for _, pid in _owned(_ip("netns", "list"), rf"^({_PREFIX}(\d+)-\w+)")]
+    _remove(*(pid for pid in found if not psutil.pid_exists(pid)))
 
 
 class Nodes:
@@ -60,20 +97,21 @@ class Nodes:
 
     def plug(self, name: str, number: int) -> None:
         """Make a namespace with an address, joined to the bridge."""
-        _ip("netns", "add", name)
-        _ip("link", "add", f"ve-{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
-        _ip("link", "set", f"ve-{name}", "master", _BRIDGE, "up")
-        _ip("-n", name, "addr", "add", f"{_NET}.{number}/24", "dev", "eth0")
-        _ip("-n", name, "link", "set", "eth0", "up")
-        _ip("-n", name, "link", "set", "lo", "up")
+        space, cable = _space(name), _cable(name)
+        _ip("netns", "add", space)
+        _ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", space)
+        _ip("link", "set", cable, "master", _BRIDGE, "up")
+        _ip("-n", space, "addr", "add", f"{_NET}.{number}/24", "dev", "eth0")
+        _ip("-n", space, "link", "set", "eth0", "up")
+        _ip("-n", space, "link", "set", "lo", "up")
 
     def cut_off(self, name: str) -> None:
         """Pull the cable: the node lives on, and nobody hears of it."""
-        _ip("link", "set", f"ve-{name}", "down")
+        _ip("link", "set", _cable(name), "down")
 
     def start(self, name: str, number: int, *words: str) -> None:
         """`ray start` in a namespace."""
-        command = ["ip", "netns", "exec", name, "ray", "start", "--block", "--disable-usage-stats"]
+        command = ["ip", "netns", "exec", _space(name), "ray", "start", "--block", "--disable-usage-stats"]
         command += ["--node-ip-address", f"{_NET}.{number}", "--object-store-memory", str(_STORE_BYTES)]
         with open(self.folder / f"{name}.txt", "w") as said:
             self.processes[name] = subprocess.Popen(
@@ -117,20 +155,14 @@ class Nodes:
 @contextmanager
 def bridge() -> Iterator[None]:
     """The switch that all nodes and the host are plugged into; takes the namespaces with it at the end."""
+    _sweep()
     _ip("link", "add", _BRIDGE, "type", "bridge")
     try:
         _ip("addr", "add", f"{HOST}/24", "dev", _BRIDGE)
         _ip("link", "set", _BRIDGE, "up")
         yield
     finally:
-        listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-        for line in listed.splitlines():
-            if line.startswith("dc-"):
-                name = line.split()[0]
-                # The link first: a namespace lives on as long as a process of it does.
-                _ip("link", "del", f"ve-{name}")
-                _ip("netns", "del", name)
-        _ip("link", "del", _BRIDGE)
+        _remove(_PID)
 
 
 @contextmanager
@@ -138,9 +170,9 @@ def cluster(folder: Path, env: dict[str, str], cpus: dict[str, int]) -> Iterator
     """A head without slots and one worker per entry of `cpus`."""
     nodes = Nodes(folder, env)
     try:
-        nodes.plug("dc-head", 2)
+        nodes.plug("head", 2)
         nodes.start(
-            *("dc-head", 2, "--head", "--port", "6379", "--num-cpus", "0"),
+            *("head", 2, "--head", "--port", "6379", "--num-cpus", "0"),
             *("--temp-dir", str(nodes.temporary), "--dashboard-host", "0.0.0.0"),
             *("--dashboard-port", str(_JOB_PORT)),
         )

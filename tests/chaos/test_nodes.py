@@ -21,7 +21,7 @@ from nodes import Nodes
 from s3_server import S3Server
 
 PATIENCE = 600.0
-WORKERS = {"dc-one": 2, "dc-two": 3}
+WORKERS = {"one": 2, "two": 3}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
     while len(storage.list_files(f"{out}/chunks", ".parquet")) < 3:
         assert time.monotonic() < until, command("logs", out, "--address", running.address)
         time.sleep(0.5)
-    running.cut_off("dc-one")
+    running.cut_off("one")
     watched = command("status", out, "--watch", "--address", running.address)
     assert "All 10 recordings are accounted for." in watched
     rows = table(f"{out}/transcripts")
