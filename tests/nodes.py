@@ -63,7 +63,7 @@ def _owned(listed: str, pattern: str) -> Iterator[tuple[str, int]]:
 
 
 def _remove(*pids: int) -> None:
-    """Take away these runs' links, then their namespaces, which may live on while a process of theirs does."""
+    """Take away these runs' links, then their namespaces (each lives while a process of its own does)."""
     links = rf"^\d+: (v?{_PREFIX}(\d+)(?:-\w+)?)[@:]"
     for link, pid in _owned(_ip("-o", "link"), links):
         if pid in pids:
