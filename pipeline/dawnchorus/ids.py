@@ -60,6 +60,11 @@ def decode_id(facts: Mapping[str, Any]) -> str:
     return _digest(["decode", canonical_json(facts)])
 
 
+def asked_id(name: str) -> str:
+    """Id of what somebody called a recording when asking to forget it."""
+    return _digest(["asked", name])
+
+
 def chunk_id(recording: str, decode: str, chunk: Chunk) -> str:
     """Id of one chunk; the end row of a recording has `end_row_id`."""
     channel = "mix" if chunk.channel is None else str(chunk.channel)

@@ -50,6 +50,8 @@ class Outcome:
         counts = f"{found.num_ok:,} ok{partial}, {found.num_empty:,} empty, {found.num_failed:,} failed"
         spent, wer = made["time"], made["wer"]
         rows = [("recordings", f"{found.num_recordings:,}: {counts}")]
+        if made["totals"]["forgotten"]:
+            rows.append(("forgotten", f"{made['totals']['forgotten']:,}, not counted above"))
         rows += [
             (f"  {k['kind']}", f"{k['num']:,}: {k['examples'][0]['message']}")
             for k in made["failures"]["kinds"]

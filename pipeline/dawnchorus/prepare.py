@@ -9,7 +9,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dawnchorus import __version__, ids, ledger, manifest, plan, storage
+from dawnchorus import __version__, forgotten, ids, ledger, manifest, plan, storage
 from dawnchorus.assemble import RunFacts
 from dawnchorus.config import RunConfig
 from dawnchorus.engines import create
@@ -33,7 +33,8 @@ _NO_IDS = pa.array([], pa.string())
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run that could start: everything that follows from the configuration and the manifest alone."""
+    """A run that could start: everything that follows from the configuration and the manifest alone.
+    `manifest` lacks the `num_forgotten` rows that the output has forgotten; `summary` counts them still."""
 
     config: RunConfig
     output: str
@@ -44,6 +45,7 @@ class Prepared:
     manifest: pa.Table
     summary: manifest.Snapshot
     asked: Asked | None = None
+    num_forgotten: int = 0
 
     @property
     def run_url(self) -> str:
@@ -76,11 +78,13 @@ class Prepared:
         }
 
     def save(self) -> None:
-        """Write the run's manifest snapshot, once, and `run.json`, which says when it was last begun."""
-        folder = storage.join(self.run_url, "manifest")
-        if not storage.list_files(folder, ".parquet"):
+        """Write the run's manifest snapshot, unless it is there with as many rows, and `run.json`, which says
+        when it was last begun."""
+        if forgotten.saved(self.run_url) != (len(self.manifest), self.num_forgotten):
+            said = {forgotten.COUNT_KEY: str(self.num_forgotten)}
             storage.put_atomic(
-                storage.join(folder, "part-00000.parquet"), storage.parquet_bytes(self.manifest)
+                storage.join(self.run_url, "manifest", "part-00000.parquet"),
+                storage.parquet_bytes(self.manifest, said),
             )
         about = {
             "run_id": self.facts.run_id,
@@ -134,7 +138,15 @@ def prepare(config: RunConfig) -> Prepared:
         fingerprint,
         english_only=identity.english_only,
     )
-    return Prepared(config, output, engine, identity, run_facts, facts, table, summary, questions)
+    whole = Prepared(config, output, engine, identity, run_facts, facts, table, summary, questions)
+    return without_forgotten(whole)
+
+
+def without_forgotten(prepared: Prepared) -> Prepared:
+    """A run without the recordings that its output has forgotten by now."""
+    left = forgotten.leave_out(prepared.manifest, prepared.output)
+    num = prepared.num_forgotten + len(prepared.manifest) - len(left)
+    return replace(prepared, manifest=left, num_forgotten=num)
 
 
 @dataclass(frozen=True, slots=True)

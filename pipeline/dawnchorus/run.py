@@ -25,12 +25,19 @@ from dawnchorus import (
     storage,
 )
 from dawnchorus.attempt import Attempt, Ui
-from dawnchorus.cluster import Resources
+from dawnchorus.placement import Resources
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused
 from dawnchorus.faults import first_line, our_error
 from dawnchorus.outcome import Exit, Outcome, exit_code, message
-from dawnchorus.prepare import Prepared, Survey, prepare, refuse_other_fingerprint, survey
+from dawnchorus.prepare import (
+    Prepared,
+    Survey,
+    prepare,
+    refuse_other_fingerprint,
+    survey,
+    without_forgotten,
+)
 from dawnchorus.reconcile import reconcile
 from dawnchorus.recorded import Recorded
 from dawnchorus.report.words import many
@@ -53,6 +60,7 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
     refuse_other_fingerprint(prepared, ledger.read_transcripts(prepared.output))
     owner = fence.Fence(prepared.output, prepared.facts.run_id)
     owner.acquire(take_over)
+    prepared = without_forgotten(prepared)
     with owner, Recorded(ui, prepared, owner.epoch) as shown:
         prepared.save()
         work = survey(prepared)

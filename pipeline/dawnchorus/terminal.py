@@ -15,8 +15,9 @@ from rich.text import Text
 
 from dawnchorus import cluster, cost
 from dawnchorus.answers import Answered, Asking
-from dawnchorus.cluster import Progress, Resources
+from dawnchorus.cluster import Progress
 from dawnchorus.outcome import Exit, Outcome
+from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.records import Seconds
 from dawnchorus.report.words import many
@@ -161,6 +162,8 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
     ]
     if summary.num_duplicates:
         rows.append(("collapsed", f"{summary.num_duplicates:,} identical manifest rows"))
+    if prepared.num_forgotten:
+        rows.append(("forgotten", f"{prepared.num_forgotten:,} manifest rows, left out"))
     if survey.num_bad:
         rows.append(("unreadable", f"{survey.num_bad:,} manifest lines; each becomes a failed row"))
     if survey.num_done or survey.num_ready:

@@ -11,10 +11,12 @@ from typing import Any
 
 from dawnchorus import storage
 from dawnchorus.reconcile import Reconciliation
-from dawnchorus.report import answers
+from dawnchorus.report import answers, words
 from dawnchorus.report.gathering import REPORT_VERSION, gather
 from dawnchorus.report.page import render
 from dawnchorus.report.tables import among, manifest_keys
+
+_OF_THE_WORK = ("time", "attempts", "workers", "rtfx_over_time", "chunk_seconds", "cost")
 
 
 def page_url(output: str, run_id: str) -> str:
@@ -59,10 +61,28 @@ def renew_answers(output: str, run_id: str) -> None:
     _write(output, run_id, made | {"answers": answers.gather(output, functools.partial(among, wanted))})
 
 
+def renew_rows(output: str, run_id: str, found: Reconciliation) -> None:
+    """Make a report, where there is one, anew from the rows that are left; what the work took stays as it was
+    found then, since the record of it may be gone.
+
+    Raises:
+        FileNotFoundError: the run saved nothing.
+    """
+    url = storage.join(output, "_runs", run_id, "report.json")
+    if not storage.exists(url):
+        return
+    old = json.loads(storage.read_bytes(url))
+    spent = old["time"]
+    made = gather(output, run_id, found, spent["started_at"], now=old["made_at"], until=spent["ended_at"]) | {
+        name: old[name] for name in _OF_THE_WORK
+    }
+    _write(output, run_id, made | {"headline": words.headline(made)})
+
+
 def _write(output: str, run_id: str, made: dict[str, Any]) -> None:
     text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
     storage.put_atomic(storage.join(output, "_runs", run_id, "report.json"), text.encode())
     storage.put_atomic(page_url(output, run_id), render(made).encode())
 
 
-__all__ = ["REPORT_VERSION", "make", "page_url", "renew_answers"]
+__all__ = ["REPORT_VERSION", "make", "page_url", "renew_answers", "renew_rows"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from dawnchorus import cost, ledger, storage
+from dawnchorus import cost, forgotten, ledger, storage
 from dawnchorus.config import CostConfig, RunConfig, config_keys
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.records import Seconds
@@ -70,7 +70,7 @@ def gather(
         "run_id": run_id,
         "made_at": now,
         "output": storage.readable(output),
-        "totals": _totals(found, rows, about),
+        "totals": _totals(found, rows, about, (forgotten.saved(url) or (0, 0))[1]),
         "coverage": {"audio": rows.audio_seconds, **rows.coverage},
         "failures": _failures(rows),
         "flags": [{"flag": f, "num": n} for f, n in rows.flags.most_common(_MAX_FLAGS)],
@@ -91,7 +91,7 @@ def gather(
     return report | {"headline": words.headline(report)}
 
 
-def _totals(found: Reconciliation, rows: Rows, about: dict[str, Any]) -> dict[str, int]:
+def _totals(found: Reconciliation, rows: Rows, about: dict[str, Any], num_forgotten: int) -> dict[str, int]:
     return {
         "recordings": found.num_recordings,
         "ok": found.num_ok,
@@ -99,6 +99,7 @@ def _totals(found: Reconciliation, rows: Rows, about: dict[str, Any]) -> dict[st
         "failed": found.num_failed,
         "partial": found.num_partial,
         "missing": found.num_missing,
+        "forgotten": num_forgotten,
         "transient": found.num_transient,
         "duplicates": about["num_duplicates"],
         "bad_lines": about["num_bad"],

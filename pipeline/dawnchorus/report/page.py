@@ -98,6 +98,8 @@ def _collapsed(totals: Mapping[str, int]) -> str:
         said.append(f"{words.many(totals['duplicates'], 'duplicate')} collapsed")
     if totals["bad_lines"]:
         said.append(words.many(totals["bad_lines"], "unreadable line"))
+    if totals.get("forgotten"):
+        said.append(f"{totals['forgotten']:,} forgotten")
     return ", ".join(said) or f"{totals['ok']:,} with speech"
 
 

@@ -76,7 +76,7 @@ def headline(report: Mapping[str, Any]) -> str:
     if totals["missing"]:
         return f"{totals['missing']:,} of {many(num, 'recording')} are not done yet."
     if not num:
-        return "There was nothing to transcribe."
+        return "All was forgotten." if totals.get("forgotten") else "There was nothing to transcribe."
     if totals["failed"] == num:
         return f"All {many(num, 'recording')} failed." if num > 1 else "The one recording failed."
     if totals["failed"]:
@@ -103,6 +103,8 @@ def lede(report: Mapping[str, Any]) -> str:
         sentences.append(f"{totals['partial']:,} more have gaps where audio was damaged or a chunk failed.")
     if totals["transient"]:
         sentences.append(f"{totals['transient']:,} may pass: run the same command again.")
+    if totals.get("forgotten"):
+        sentences.append(f"Forgotten, and not counted: {many(totals['forgotten'], 'recording')}.")
     if totals["missing"]:
         sentences.append("The same command goes on where this stopped.")
     return " ".join(sentences)

@@ -20,6 +20,7 @@ from dawnchorus.storage.objects import (
     put_file,
     put_new,
     read_bytes,
+    remove_leftovers,
 )
 from dawnchorus.storage.tables import open_input, parquet_bytes, read_table
 from dawnchorus.storage.urls import (
@@ -66,5 +67,6 @@ __all__ = [
     "read_table",
     "readable",
     "redact",
+    "remove_leftovers",
     "shown",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -16,6 +17,7 @@ from dawnchorus.errors import StorageUnavailable, Terminal
 from dawnchorus.storage.urls import local_path
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
 def info(url: str) -> tuple[int, str]:
@@ -120,6 +122,18 @@ def delete(url: str) -> None:
     """Remove a file; removing nothing is fine."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(local_path(url))
+
+
+def remove_leftovers(url: str) -> int:
+    """Remove what writers that were killed left below a folder; returns how many files."""
+    num = 0
+    for folder, folders, names in os.walk(local_path(url), onerror=_reraise):
+        folders[:] = [n for n in folders if not n.startswith(".")]
+        for name in filter(_TEMPORARY.fullmatch, names):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
+                num += 1
+    return num
 
 
 def _write_beside(path: str, data: bytes | IO[bytes]) -> str:

@@ -162,6 +162,16 @@ def delete(url: str) -> None:
     retrying(lambda: backend(url).delete(url), url)
 
 
+def remove_leftovers(url: str) -> int:
+    """Remove the temporary files of writers that were killed, below a local folder that nobody else writes;
+    object stores have none. Returns how many.
+
+    Raises:
+        Transient: the folder cannot be written.
+    """
+    return retrying(lambda: local.remove_leftovers(url), url) if is_local(url) else 0
+
+
 def check_writable(url: str) -> None:
     """Write, create once, read and delete a probe below the folder `url`.
 
