@@ -18,6 +18,10 @@ def _sum(metric: str, by: str = "") -> str:
     return f"sum{grouped} (rate(ray_dawnchorus_{metric}{_RUN}{_RATE}))"
 
 
+def _gauge(metric: str, how: str = "max") -> str:
+    return f"{how} by (run_id) (ray_dawnchorus_{metric}{_RUN})"
+
+
 def _quantile(metric: str, q: float) -> str:
     return f"histogram_quantile({q}, sum by (le) (rate(ray_dawnchorus_{metric}_bucket{_RUN}{_RATE})))"
 
@@ -33,18 +37,47 @@ PANELS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         ],
     ),
     (
-        "Share of engine time spent waiting",
-        "Above 0.1 the GPUs are paid for and idle: add CPU nodes or raise workers.decoders.",
+        "Time that is left",
+        "At the average rate so far, beside the time until notify.deadline.",
+        "s",
+        [
+            ("left", _gauge("eta_seconds")),
+            ("until the deadline", f"{_gauge('deadline')} - time()"),
+        ],
+    ),
+    (
+        "Audio that is left",
+        "Partly estimated until every length is known.",
+        "s",
+        [("left", _gauge("audio_remaining_seconds"))],
+    ),
+    (
+        "GPU-idle share",
+        "Waiting for audio, above 0.1: add CPU nodes or raise workers.decoders. Not at work is all that a "
+        "loaded engine does not spend on audio, its wait for the last long recordings too.",
         "percentunit",
         [
             (
-                "idle",
+                "waiting for audio",
                 f"{_sum('engine_wait_seconds_total')} / ({_sum('engine_wait_seconds_total')} + "
                 f"{_sum('engine_seconds_total')})",
-            )
+            ),
+            ("not at work", f"1 - {_sum('engine_seconds_total')} / sum(ray_dawnchorus_engines{_RUN})"),
         ],
     ),
-    ("Engines at work", "Engine seconds per second.", "none", [("busy", _sum("engine_seconds_total"))]),
+    (
+        "Time a chunk waits for an engine",
+        "From its decoding until an engine takes it, the filling of its window included. Long: engines are "
+        "the bottleneck, as they should be.",
+        "s",
+        [("median", _quantile("queue_seconds", 0.5)), ("95 %", _quantile("queue_seconds", 0.95))],
+    ),
+    (
+        "Engines",
+        "Those that are loaded, and engine seconds per second.",
+        "none",
+        [("loaded", _gauge("engines", "sum")), ("at work", _sum("engine_seconds_total"))],
+    ),
     ("Decoders at work", "Decode seconds per second.", "none", [("busy", _sum("decode_seconds_total"))]),
     (
         "Recordings ended per minute",
@@ -71,6 +104,28 @@ PANELS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
         [("median", _quantile("window_rows", 0.5)), ("5 %", _quantile("window_rows", 0.05))],
     ),
     (
+        "Chunks in one model call",
+        "Batches are packed within engine.batch_seconds. Halved ones did not fit the memory: lower it.",
+        "none",
+        [
+            ("median", _quantile("batch_rows", 0.5)),
+            ("95 %", _quantile("batch_rows", 0.95)),
+            ("halved per minute", f"60 * {_sum('batches_halved_total')}"),
+        ],
+    ),
+    (
+        "Share of padding in model calls",
+        "What a GPU computes for nothing. Above 0.2: larger windows (workers.window_rows) sort better.",
+        "percentunit",
+        [
+            (
+                "padding",
+                f"{_sum('batch_padding_seconds_total')} / ({_sum('batch_padding_seconds_total')} + "
+                f"{_sum('batch_audio_seconds_total')})",
+            )
+        ],
+    ),
+    (
         "Length of chunks",
         "Long chunks fill an engine better.",
         "s",
@@ -84,6 +139,12 @@ PANELS: list[tuple[str, str, str, list[tuple[str, str]]]] = [
             ("redone", f"60 * {_sum('redone_splits_total')}"),
             ("retried", f"60 * {_sum('retries_total')}"),
         ],
+    ),
+    (
+        "Time since a commit",
+        "The run pauses itself after resume.stall_seconds.",
+        "s",
+        [("silent", _gauge("commit_age_seconds"))],
     ),
     (
         "Share of audio without speech",

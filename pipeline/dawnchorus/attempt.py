@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from dawnchorus import cluster, graph, ledger, plan, publishing, signals, storage
+from dawnchorus import cluster, graph, ledger, metrics, plan, publishing, signals, storage
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.config import EngineConfig
@@ -86,7 +86,8 @@ class Attempt:
         )
         tally = cluster.start_tally()
         facts = prepared.facts
-        transcribe = TranscribeSettings(self._engine(), facts.run_id, facts.fingerprint, self.scratch)
+        watch = metrics.EngineWatch(facts.run_id)
+        transcribe = TranscribeSettings(self._engine(), facts.run_id, facts.fingerprint, self.scratch, watch)
         sink = ChunkSink(prepared.output, self.epoch, facts.fingerprint, prepared.metadata(), tally)
         with self._watched(tally, ui):
             windows = graph.windows(self.units, decode, transcribe, self.use)

@@ -1,7 +1,7 @@
-"""What a run tells Prometheus, through Ray's metrics agent, as `ray_<name>`; one observation per commit.
+"""What a run tells Prometheus, through Ray's metrics agent, as `ray_<name>`.
 
-Everything is read from committed rows, so metrics and tables cannot disagree, and nothing is measured on
-the way of a GPU. Knows no storage.
+Counts of audio and recordings are read from committed rows, one observation per commit, so metrics and tables
+cannot disagree; engines tell of their batches, the driver of what is left. Knows no storage.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ray.util import metrics as ray_metrics
 
+from dawnchorus.records import Counted, Seconds
+
 _WINDOW_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _CHUNK_SECONDS = (1, 2, 5, 10, 15, 20, 25, 30, 40)
+_QUEUE_SECONDS = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320)
 _WINDOW_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160)
 
 
@@ -24,7 +27,7 @@ _WINDOW_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160)
 class Metric:
     """One time series: `kind`, what it counts with its unit, labels beside `run_id`, histogram bounds."""
 
-    kind: Literal["counter", "histogram"]
+    kind: Literal["counter", "histogram", "gauge"]
     text: str
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
@@ -45,6 +48,18 @@ METRICS: dict[str, Metric] = {
     "dawnchorus_window_rows": Metric("histogram", "Chunks in one engine call", (), _WINDOW_ROWS),
     "dawnchorus_window_seconds": Metric("histogram", "Engine time of one call, s", (), _WINDOW_SECONDS),
     "dawnchorus_chunk_seconds": Metric("histogram", "Length of committed chunks, s", (), _CHUNK_SECONDS),
+    "dawnchorus_batch_rows": Metric("histogram", "Chunks in one model call", (), _WINDOW_ROWS),
+    "dawnchorus_batch_audio_seconds": Metric("counter", "Audio in model calls, s"),
+    "dawnchorus_batch_padding_seconds": Metric("counter", "Padding in model calls, s"),
+    "dawnchorus_batches_halved": Metric("counter", "Batches halved: memory did not suffice"),
+    "dawnchorus_queue_seconds": Metric(
+        "histogram", "Time from a chunk's decoding to its engine, a window's mean, s", (), _QUEUE_SECONDS
+    ),
+    "dawnchorus_engines": Metric("gauge", "1 for each engine that is loaded", ("worker",)),
+    "dawnchorus_audio_remaining_seconds": Metric("gauge", "Audio that is left to do, s"),
+    "dawnchorus_eta_seconds": Metric("gauge", "Time until all is transcribed, or answered, s"),
+    "dawnchorus_commit_age_seconds": Metric("gauge", "Time since the latest commit, s"),
+    "dawnchorus_deadline": Metric("gauge", "When the run should be done, s since the epoch"),
     "dawnchorus_answers": Metric("counter", "Answers committed", ("name", "status")),
     "dawnchorus_answer_tokens": Metric("counter", "Tokens of answers and notes"),
 }
@@ -57,6 +72,8 @@ def _instrument(name: str) -> Any:
     labels = ("run_id", *metric.labels)
     if metric.kind == "counter":
         return ray_metrics.Counter(name, metric.text, labels)
+    if metric.kind == "gauge":
+        return ray_metrics.Gauge(name, metric.text, labels)
     return ray_metrics.Histogram(name, metric.text, list(metric.bounds), labels)
 
 
@@ -71,6 +88,8 @@ def tell(run_id: str, observations: list[Observation]) -> None:
         instrument = _instrument(name)
         if METRICS[name].kind == "histogram":
             instrument.observe(value, tags=tags)
+        elif METRICS[name].kind == "gauge":
+            instrument.set(value, tags=tags)
         elif value > 0:
             instrument.inc(value, tags=tags)
 
@@ -102,6 +121,48 @@ def of_window(table: pa.Table) -> list[Observation]:
     for failure in table["failure"].drop_null().to_pylist():
         said.append(("dawnchorus_failures", 1.0, {"stage": failure["stage"], "kind": failure["kind"]}))
     return said
+
+
+@dataclass(frozen=True, slots=True)
+class EngineWatch:
+    """A `stages.watch.Watch` that tells Prometheus, from the engine's own process."""
+
+    run_id: str
+
+    def loaded(self, worker: str) -> None:
+        """An engine is ready; its series ends with its process."""
+        tell(self.run_id, [("dawnchorus_engines", 1.0, {"worker": worker})])
+
+    def called(self, batches: Counted, queued: Seconds | None) -> None:
+        """See `of_batches`."""
+        tell(self.run_id, of_batches(batches, queued))
+
+
+def of_batches(batches: Counted, queued: Seconds | None) -> list[Observation]:
+    """What one engine call says of its model calls, and of the time that its chunks had waited."""
+    said: list[Observation] = [
+        ("dawnchorus_batch_audio_seconds", batches.content, {}),
+        ("dawnchorus_batch_padding_seconds", batches.padding, {}),
+        ("dawnchorus_batches_halved", float(batches.num_halved), {}),
+    ]
+    said += [("dawnchorus_batch_rows", float(n), {}) for n in batches.num_items]
+    if queued is not None:
+        said.append(("dawnchorus_queue_seconds", queued, {}))
+    return said
+
+
+def of_progress(
+    left: Seconds | None, eta: Seconds | None, commit_age: Seconds, deadline: float | None
+) -> list[Observation]:
+    """What the driver says now and then: audio that is left, time until the end, time since a commit, and
+    when it should be done (since the epoch); None where it is not known."""
+    values = {
+        "dawnchorus_audio_remaining_seconds": left,
+        "dawnchorus_eta_seconds": eta,
+        "dawnchorus_commit_age_seconds": commit_age,
+        "dawnchorus_deadline": deadline,
+    }
+    return [(name, value, {}) for name, value in values.items() if value is not None]
 
 
 def of_answers(table: pa.Table) -> list[Observation]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from dawnchorus import cost, notify, report, signals
+from dawnchorus import cost, metrics, notify, report, signals
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
@@ -20,6 +20,8 @@ from dawnchorus.progress import Pace, Writer
 from dawnchorus.records import Seconds
 
 _LISTEN_SECONDS: Seconds = 5.0
+_LATE_SECONDS: Seconds = 300.0
+"""How long a run has to look late before it is called late: the first windows say little."""
 _EVENTS = {Exit.OK: "done", Exit.INCOMPLETE: "incomplete", Exit.INTERRUPTED: "stopped"}
 
 
@@ -35,7 +37,12 @@ class Recorded:
         self.config = prepared.config
         self.report = report.page_url(prepared.output, facts.run_id)
         self.pace = Pace()
+        self.deadline = (
+            None if self.config.notify.deadline is None else self.config.notify.deadline.timestamp()
+        )
+        self.late_since: float | None = None
         self.stalled = False
+        self.late = False
         self.use: Resources | None = None
         self.listened = 0.0
         self.asked = False
@@ -78,6 +85,7 @@ class Recorded:
         rtfx = progress.audio_seconds / elapsed if elapsed > 0 else 0.0
         left = pending - progress.audio_seconds
         engines = self.use.engines if self.use else 0
+        eta = left / rtfx if rtfx else None
         busy = progress.engine_seconds / (elapsed * engines) if elapsed > 0 and engines else None
         self.writer.update(
             num_done=survey.num_recordings - len(survey.pending) + progress.num_recordings,
@@ -86,11 +94,12 @@ class Recorded:
             done_audio=survey.total_seconds - left,
             rtfx=rtfx or None,
             rtfx_now=self.pace.recent(),
-            eta_seconds=left / rtfx if rtfx else None,
+            eta_seconds=eta,
             engine_busy=None if busy is None else min(1.0, busy),
             cost=self._cost(elapsed),
         )
         self._notice(time.time() - progress.last_commit)
+        self._expect(left, eta, progress.last_commit)
         self._listen()
 
     def asking(self, left: Asking, use: Resources) -> None:
@@ -106,6 +115,7 @@ class Recorded:
         given = answered.num_answers
         eta = (left - given) * elapsed / given if given else None
         self.writer.update(num_answers=given, num_asked=left, eta_seconds=eta)
+        self._expect(None, eta, answered.last_commit)
         self._listen()
 
     def ended(self, outcome: Outcome) -> None:
@@ -142,6 +152,19 @@ class Recorded:
         if limit and silent > limit / 2 and not self.stalled:
             self.stalled = True
             self._tell("stalled", f"Nothing was committed for {silent:.0f} s.")
+
+    def _expect(self, left: Seconds | None, eta: Seconds | None, last_commit: float) -> None:
+        """Tell Prometheus what is left and until when; somebody, once, of a deadline that will be missed."""
+        now, due = time.time(), self.deadline
+        metrics.tell(self.writer.status.run_id, metrics.of_progress(left, eta, now - last_commit, due))
+        if due is None or now + (eta or 0.0) <= due:
+            self.late_since = None
+            return
+        self.late_since = self.late_since or now
+        if not self.late and (now > due or now - self.late_since > _LATE_SECONDS):
+            self.late = True
+            by = f"{(now + (eta or 0.0) - due) / 3600:.1f} h" if eta else "no telling by how much"
+            self._tell("late", f"It will miss its deadline: {by}.")
 
     def _tell(self, event: str, message: str | None = None) -> None:
         now = self.writer.status

@@ -6,7 +6,7 @@ samples are used wherever times are added or compared.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Seconds = float
@@ -109,6 +109,17 @@ class ChannelCount:
     decoded_samples: int
     silent_samples: int
     damaged_samples: int = 0
+
+
+@dataclass(slots=True)
+class Counted:
+    """What an engine's model was called with: items of each batch; how much of their size was content and
+    how much padding, in the unit of the sizes; batches that were halved because memory did not suffice."""
+
+    num_items: list[int] = field(default_factory=list)
+    content: float = 0.0
+    padding: float = 0.0
+    num_halved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dawnchorus.engines.batching import pack, run_in_batches
+from dawnchorus.engines.batching import counted, pack, run_in_batches
 
 SIZES = st.lists(st.floats(0, 30), max_size=40)
 
@@ -43,6 +43,21 @@ def test_results_keep_their_order_whatever_the_memory(
 
 def test_out_of_memory_halves_the_batch() -> None:
     assert run([10.0] * 8, 80, 25)[1] == [2, 2, 2, 2]
+
+
+@given(SIZES, st.floats(1, 200), st.floats(30, 200))
+def test_batches_are_counted(sizes: list[float], budget: float, memory: float) -> None:
+    with counted() as seen:
+        _, batches = run(sizes, budget, memory)
+    assert seen.num_items == batches
+    assert seen.content == pytest.approx(sum(sizes))
+    assert -1e-6 <= seen.padding <= sum(sizes) * max(batches, default=0) + 30 * len(sizes)
+
+
+def test_a_halved_batch_counts_once_it_ran() -> None:
+    with counted() as seen:
+        run([10.0] * 8, 80, 25)
+    assert (seen.num_items, seen.content, seen.padding, seen.num_halved) == ([2] * 4, 80.0, 0.0, 3)
 
 
 def test_other_errors_are_not_swallowed() -> None:

@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from dawnchorus import metrics
+from dawnchorus.engines.batching import counted, run_in_batches
 from dawnchorus.schema import ANSWERS, CHUNKS
 
 FOLDER = Path(__file__).parents[2] / "infra" / "observability"
-_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 NAMES = {f"ray_{n}{s}": m for n, m in metrics.METRICS.items() for s in _SUFFIXES[m.kind]}
 
 
@@ -84,6 +85,35 @@ def test_a_window_is_observed() -> None:
     assert values["dawnchorus_recordings", "ok"] == 1.0
     assert values["dawnchorus_window_rows",] == 2.0
     assert [v for n, v, _ in said if n == "dawnchorus_chunk_seconds"] == [4.0, 5.0]
+
+
+def test_an_engine_call_is_observed() -> None:
+    """Batches of two and one, padded to the longer of the two, after half a minute in the queue."""
+    with counted() as seen:
+        run_in_batches(
+            [4.0, 3.0, 9.0],
+            [4.0, 3.0, 9.0],
+            9.0,
+            lambda b: b,
+            lambda _: False,
+            lambda x, _: x,
+            [4.0, 2.0, 9.0],
+        )
+    said = metrics.of_batches(seen, 30.0)
+    assert {n for n, *_ in said} <= metrics.METRICS.keys()
+    assert [v for n, v, _ in said if n == "dawnchorus_batch_rows"] == [1.0, 2.0]
+    values = {name: value for name, value, _ in said}
+    assert values["dawnchorus_batch_audio_seconds"] == 15.0
+    assert values["dawnchorus_batch_padding_seconds"] == 2.0
+    assert values["dawnchorus_batches_halved"] == 0.0
+    assert values["dawnchorus_queue_seconds"] == 30.0
+
+
+def test_what_nobody_knows_is_not_told() -> None:
+    assert [n for n, *_ in metrics.of_progress(5.0, None, 1.0, None)] == [
+        "dawnchorus_audio_remaining_seconds",
+        "dawnchorus_commit_age_seconds",
+    ]
 
 
 def test_answers_are_observed() -> None:

@@ -103,6 +103,9 @@ def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> No
     assert metrics["ray_dawnchorus_recordings_total{status=ok}"] == 2.0
     assert metrics["ray_dawnchorus_failures_total{kind=not_audio,stage=decode}"] == 1.0
     assert metrics["ray_dawnchorus_audio_decoded_seconds_total{}"] == pytest.approx(14.0, abs=0.5)
+    transcribed = metrics["ray_dawnchorus_audio_transcribed_seconds_total{}"]
+    assert metrics["ray_dawnchorus_batch_audio_seconds_total{}"] == pytest.approx(transcribed, abs=0.5)
+    assert metrics["ray_dawnchorus_batch_rows_count{}"] == metrics["ray_dawnchorus_queue_seconds_count{}"]
 
     again = submit(tmp_path, address)
     assert f"{run_id}-2" in again, "the same run, submitted once more"

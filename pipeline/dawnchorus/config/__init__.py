@@ -21,7 +21,6 @@ from dawnchorus.config.sections import (
     EngineConfig,
     LlmConfig,
     ManifestConfig,
-    NotifyConfig,
     PlanConfig,
     PromptConfig,
     PublishConfig,
@@ -31,6 +30,7 @@ from dawnchorus.config.sections import (
     WorkersConfig,
     key,
 )
+from dawnchorus.config.telling import NotifyConfig
 from dawnchorus.errors import ConfigError
 
 __all__ = [

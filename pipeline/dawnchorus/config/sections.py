@@ -221,23 +221,6 @@ class CostConfig(Section):
     prices: str | None = key(None, "A table of your own in the shape of the shipped prices.yaml.", text=False)
 
 
-class NotifyConfig(Section):
-    """Who is told when a run ends, fails or stalls."""
-
-    command: list[str] = key(
-        [], "A program and its arguments; it reads the news as JSON. No shell is involved.", text=False
-    )
-    webhook_env: str | None = key(
-        None,
-        "Name of the environment variable that holds a URL to POST the news to as JSON; the URL is a secret, "
-        "so it is never written down.",
-        text=False,
-    )
-    on: list[Literal["done", "incomplete", "failed", "stalled", "stopped"]] = key(
-        ["done", "incomplete", "failed", "stalled"], "What is worth telling.", text=False
-    )
-
-
 class PromptConfig(Section):
     """One prompt of LLM mode; what is not set is the shipped prompt's of that name."""
 

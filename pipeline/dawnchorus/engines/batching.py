@@ -5,11 +5,28 @@ Pure bookkeeping around a function that processes one batch; knows no model and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
+
+from dawnchorus.records import Counted
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_counting: ContextVar[Counted | None] = ContextVar("counting", default=None)
+
+
+@contextmanager
+def counted() -> Iterator[Counted]:
+    """Count the batches that `run_in_batches` runs inside, in this thread."""
+    seen = Counted()
+    token = _counting.set(seen)
+    try:
+        yield seen
+    finally:
+        _counting.reset(token)
 
 
 def pack(sizes: Sequence[float], budget: float) -> list[list[int]]:
@@ -42,17 +59,20 @@ def run_in_batches(
     fn: Callable[[list[T]], list[R]],
     is_oom: Callable[[Exception], bool],
     alone: Callable[[T, Exception], R],
+    contents: Sequence[float] | None = None,
 ) -> list[R]:
     """Results of `fn` over `items`, in the order of `items`.
 
     `fn` takes one batch and returns one result per item. When it raises what `is_oom` recognises, the
     batch is halved and both halves are run; an item that runs out of memory alone becomes
-    `alone(item, error)`.
+    `alone(item, error)`. `contents` says how much of each size is not padding already, for `counted`.
 
     Raises:
         Exception: whatever else `fn` raises; ValueError: `fn` returned another number of results.
     """
     results: dict[int, R] = {}
+    seen = _counting.get() or Counted()
+    contents = sizes if contents is None else contents
     pending = pack(sizes, budget)[::-1]
     while pending:
         batch = pending.pop()
@@ -64,10 +84,15 @@ def run_in_batches(
             if len(batch) == 1:
                 results[batch[0]] = alone(items[batch[0]], e)
             else:
+                seen.num_halved += 1
                 middle = len(batch) // 2
                 pending += [batch[middle:], batch[:middle]]
             continue
         if len(outputs) != len(batch):
             raise ValueError(f"{len(outputs)} results for a batch of {len(batch)}")
         results.update(zip(batch, outputs, strict=True))
+        content = sum(contents[i] for i in batch)
+        seen.num_items.append(len(batch))
+        seen.content += content
+        seen.padding += len(batch) * max(sizes[i] for i in batch) - content
     return [results[i] for i in range(len(items))]

@@ -209,6 +209,7 @@ class NemoAsrEngine:
             self._hear,
             self._is_out_of_memory,
             lambda _, e: error("out_of_memory", f"Out of memory for one chunk: {e}.", transient=True),
+            [len(waveforms[i]) / self.sampling_rate for i in good],
         )
         for i, found in zip(good, heard, strict=True):
             results[i] = found

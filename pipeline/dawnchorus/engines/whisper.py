@@ -206,6 +206,7 @@ class WhisperEngine:
                 self._decode_batch,
                 lambda e: isinstance(e, (RuntimeError, MemoryError)) and "memory" in str(e).lower(),
                 lambda _, e: out_of_memory(e),
+                [len(jobs[i].waveform) / self.sampling_rate for i in at],
             )
             results.update(zip(at, takes, strict=True))
         return [results[i] for i in range(len(jobs))]

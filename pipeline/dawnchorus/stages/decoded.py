@@ -116,6 +116,7 @@ def chunk_row(
             "sampling_rate": rate,
             "attempt": settings.attempt,
             "tries": track.attempts,
+            "timing": timing(),
             "waveform": waveform,
         }
     ]
@@ -166,15 +167,15 @@ def end_row(
         "status": status,
         "failure": failure_row(failure),
         "attempt": settings.attempt,
-        "timing": {
-            "worker": None,
-            "started_at": time.time(),
-            "decode_seconds": seconds,
-            "engine_seconds": None,
-            "wait_seconds": None,
-        },
+        "timing": timing(seconds),
         "waveform": np.zeros(0, np.int16),
     }
+
+
+def timing(seconds: Seconds | None = None) -> dict[str, Any]:
+    """A row's `timing` as it leaves decoding: now, and the seconds that the whole recording took."""
+    nobody = {"worker": None, "engine_seconds": None, "wait_seconds": None}
+    return {**nobody, "started_at": time.time(), "decode_seconds": seconds}
 
 
 def decoded_table(rows: list[dict[str, Any]]) -> pa.Table:

@@ -20,21 +20,25 @@ from numpy.typing import NDArray
 from dawnchorus.chunking import owned
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import create
+from dawnchorus.engines.batching import counted
 from dawnchorus.records import Hypothesis
 from dawnchorus.schema import CHUNKS, SCHEMA_VERSION, failure_row, segment_row
 from dawnchorus.stages.quarantine import Quarantine, Words
+from dawnchorus.stages.watch import Watch, load, mean_wait
 
 _WORDS = Words("transcribe", "chunk", "transcribing", "transcribed", "the audio")
 
 
 @dataclass(frozen=True, slots=True)
 class TranscribeSettings:
-    """What a Transcriber needs: the engine, whose rows these are, and a local folder for its notes."""
+    """What a Transcriber needs: the engine, whose rows these are, a local folder for its notes, and who is
+    told how it works."""
 
     engine: EngineConfig
     run_id: str
     fingerprint: str
     scratch: str
+    watch: Watch | None = None
 
 
 class Transcriber:
@@ -46,9 +50,9 @@ class Transcriber:
     def __init__(self, settings: TranscribeSettings) -> None:
         self.settings = settings
         self.engine = create(settings.engine)
-        self.engine.load()
-        self.quarantine = Quarantine(Path(settings.scratch), _WORDS)
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        load(self.engine, settings.engine, settings.run_id, self.worker, settings.watch)
+        self.quarantine = Quarantine(Path(settings.scratch), _WORDS)
         self.last_end = time.perf_counter()
 
     def __call__(self, window: pa.Table) -> pa.Table:
@@ -60,10 +64,13 @@ class Transcriber:
         waveforms = _waveforms(window["waveform"], at)
         chunk_ids = [window["chunk_id"][i].as_py() for i in at]
         started = time.time()
-        hypotheses = self.quarantine.call(chunk_ids, waveforms, self.engine.transcribe)
+        with counted() as batches:
+            hypotheses = self.quarantine.call(chunk_ids, waveforms, self.engine.transcribe)
         spent = time.perf_counter() - began
         rows = window.drop_columns(["waveform"]).to_pylist()
         share = spent / max(1, sum(len(w) for w in waveforms))
+        if self.settings.watch is not None and at:
+            self.settings.watch.called(batches, mean_wait([rows[i] for i in at], started))
         for n, i in enumerate(at):
             timing = {
                 "worker": self.worker,
