@@ -139,6 +139,64 @@ def test_jsonl_holds_every_row(tmp_path: Path) -> None:
     assert done.num_written == 7
 
 
+def answer(name: str, text: str | None, **more: object) -> dict[str, object]:
+    """A value of `schema.ANSWER`."""
+    facts = {"question": None, "json": None, "finish_reason": "stop", "flags": [], "status": "ok"}
+    return {"name": name, "text": text, "failure": None, "fingerprint": "a" * 16, **facts, **more}
+
+
+def interview(folder: Path) -> str:
+    """Four transcripts: asked twice, asked once and cut, not asked, and one whose answer failed."""
+    topics = answer("topics", '{"topics": ["birds"]}', json='{"topics": ["birds"]}')
+    why = {"stage": "answer", "kind": "timeout", "message": "It took too long.", "transient": True}
+    lost = answer("summary", None, status="failed", finish_reason="error", failure={**why, "attempts": 3})
+    cut = answer("summary", "It goes", finish_reason="length", flags=["partial"])
+    said = {
+        "a.flac": [answer("summary", " Birds sing.\n\nLoudly. \n"), topics],
+        "b.flac": [cut],
+        "c.flac": [],
+        "d.flac": [lost],
+    }
+    rows = [transcript(f"s3://b/x/{n}", segment(0, 1, n), answers=a) for n, a in said.items()]
+    rows.append(transcript("s3://b/x/e.flac", duration=3.0))
+    outputs.write(folder, "transcripts", rows)
+    return str(folder)
+
+
+def test_jsonl_holds_answers_by_name(tmp_path: Path) -> None:
+    export.export(interview(tmp_path / "out"), str(tmp_path / "all.jsonl"), "jsonl")
+    first, second, third, fourth, _ = (r["answers"] for r in outputs.lines(tmp_path / "all.jsonl"))
+    assert list(first) == ["summary", "topics"]
+    assert first["topics"]["json"] == {"topics": ["birds"]}
+    assert first["summary"]["json"] is None
+    assert second["summary"]["finish_reason"] == "length"
+    assert second["summary"]["flags"] == ["partial"]
+    assert third == {}
+    assert fourth["summary"]["failure"]["kind"] == "timeout"
+
+
+def test_answers_are_texts_beside_the_transcripts(tmp_path: Path) -> None:
+    source = interview(tmp_path / "out")
+    for name in (None, "summary", "topics"):
+        done = export.export(source, str(tmp_path / "txt"), "txt", name)
+        if name == "summary":
+            assert (done.num_files, done.num_left_out) == (2, {"empty": 1, "unanswered": 2})
+            assert done.sentence().startswith("2 answers (summary) as txt in 2 files: ")
+            assert done.sentence().endswith("Left out: 1 without speech, 2 without this answer.")
+            assert not done.grew
+    assert tree(tmp_path / "txt") == [
+        *("a.summary.txt", "a.topics.txt", "a.txt", "b.summary.txt", "b.txt", "c.txt", "d.txt"),
+    ]
+    assert (tmp_path / "txt" / "a.summary.txt").read_text() == "Birds sing.\n\nLoudly.\n"
+    assert (tmp_path / "txt" / "a.topics.txt").read_text() == '{"topics": ["birds"]}\n'
+    with pytest.raises(UserError, match="There is: summary, topics"):
+        export.export(source, str(tmp_path / "txt"), "txt", "minutes")
+    with pytest.raises(ConfigError, match="--format txt --answer summary"):
+        export.export(source, str(tmp_path / "x"), "srt", "summary")
+    with pytest.raises(UserError, match="dawnchorus ask"):
+        export.export(archive(tmp_path / "silent"), str(tmp_path / "txt"), "txt", "summary")
+
+
 def test_nemo_lines_have_reference_and_prediction(tmp_path: Path) -> None:
     path = f"{tmp_path}/ä b.wav"
     rows = [

@@ -46,14 +46,17 @@ def export(
         str, typer.Argument(metavar="DESTINATION", help="Folder (srt, vtt, txt) or file (jsonl, nemo).")
     ],
     format: Annotated[ExportFormat, typer.Option("--format", "-f", help="What to write.")] = ExportFormat.srt,
+    answer: Annotated[
+        str | None,
+        typer.Option("--answer", "-a", metavar="NAME", help="With txt: this answer of LLM mode instead."),
+    ] = None,
 ) -> None:
-    """Write transcripts as subtitles, text, JSON lines or a NeMo manifest with pred_text."""
+    """Write transcripts as subtitles, text, JSON lines (with answers) or a NeMo manifest with pred_text."""
     from dawnchorus import export as exporting
 
     with plainly():
-        out.print(
-            exporting.export(output, destination, format.value).sentence(), markup=False, soft_wrap=True
-        )
+        done = exporting.export(output, destination, format.value, answer)
+        out.print(done.sentence(), markup=False, soft_wrap=True)
 
 
 def doctor(arguments: ConfigArguments = None, input: Input = None, output: Output = None) -> None:

@@ -1,4 +1,4 @@
-"""Transcripts out of an output: SRT, VTT, TXT, JSON lines, NeMo manifests; and rows as record batches.
+"""Transcripts and answers out of an output: SRT, VTT, TXT, JSON lines, NeMo manifests; rows as batches.
 
 Streams home file by home file; memory is bounded by a batch of rows (and 8 bytes per recording for the
 names of files). Knows no engine and no run.
@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 from dawnchorus import ledger, storage
 from dawnchorus.errors import ConfigError, UserError
 from dawnchorus.export import formats
-from dawnchorus.export.names import Item, Namer, common_folder
+from dawnchorus.export.names import Item, Namer, common_folder, safe
 
 FORMATS = (*formats.PER_RECORDING, *formats.PER_LINE)
 _BATCH_ROWS = 256
 _WRITERS = 16
 _NAME_COLUMNS = ["recording_id", "audio_filepath", "offset", "duration", "status"]
+_ANSWER_COLUMNS = ["answers.list.element.name", "answers.list.element.status"]
+_UNANSWERED = "unanswered"
 
 
 @dataclass(slots=True)
@@ -36,13 +38,20 @@ class Exported:
     num_written: int = 0
     num_left_out: dict[str, int] = field(default_factory=dict)
     grew: bool = False
+    answer: str | None = None
+
+    @property
+    def suffix(self) -> str:
+        """How the names of files end: `.srt`, or `.summary.txt` for answers."""
+        return f".{safe(self.answer)}.{self.format}" if self.answer else f".{self.format}"
 
     def sentence(self) -> str:
         """What a person wants to know, in one or two sentences."""
         files = "1 file" if self.num_files == 1 else f"{self.num_files:,} files"
         place = storage.readable(self.destination)
-        said = f"{self.num_written:,} recordings as {self.format} in {files}: {place}."
-        why = {"failed": "failed", "empty": "without speech"}
+        what = f"answers ({self.answer})" if self.answer else "recordings"
+        said = f"{self.num_written:,} {what} as {self.format} in {files}: {place}."
+        why = {"failed": "failed", "empty": "without speech", _UNANSWERED: "without this answer"}
         left = [f"{n:,} {why[s]}" for s, n in self.num_left_out.items() if n]
         if left:
             said += f" Left out: {', '.join(left)}."
@@ -62,19 +71,25 @@ def rows(
             yield from file.iter_batches(batch_rows, columns=None if columns is None else list(columns))
 
 
-def export(output: str, destination: str, format: str) -> Exported:
+def export(output: str, destination: str, format: str, answer: str | None = None) -> Exported:
     """Write the transcripts of `output` to `destination`: a folder for srt, vtt and txt, a file for
-    jsonl and nemo; a path or any fsspec URL. What is there is replaced.
+    jsonl and nemo; a path or any fsspec URL. What is there is replaced. With `answer` (and txt) it is the
+    answers of that name in place of the transcripts.
 
     Raises:
-        ConfigError: no such format.
-        UserError: there are no transcripts.
+        ConfigError: no such format, or one that takes no `answer`.
+        UserError: there are no transcripts, or no answers of that name.
         Transient, Terminal: something cannot be read or written.
     """
     if format not in FORMATS:
         raise ConfigError(f"There is no export format {format!r}.", f"Choose one of: {', '.join(FORMATS)}.")
+    if answer is not None and format != "txt":
+        fix = f"Say --format txt --answer {answer}; jsonl holds every answer anyway."
+        raise ConfigError(f"{format} holds no single answer.", fix)
     require_transcripts(output)
-    done = Exported(storage.absolute(destination), format)
+    done = Exported(storage.absolute(destination), format, answer=answer)
+    if answer is not None:
+        _require_answers(output, answer)
     _refuse_the_wrong_kind(destination, done)
     if format in formats.PER_LINE:
         _one_file(output, done)
@@ -114,6 +129,23 @@ def require_transcripts(output: str) -> None:
     raise UserError(f"{output} {reason}.", "Give the output folder or URL of a run.")
 
 
+def _require_answers(output: str, name: str) -> None:
+    """Make sure that there are answers of this name.
+
+    Raises:
+        UserError: there are none; says which there are.
+    """
+    names = {
+        a["name"]
+        for batch in rows(output, _ANSWER_COLUMNS, 16_384)
+        for answers in batch["answers"].to_pylist()
+        for a in answers or ()
+    }
+    if name not in names:
+        there = f"There is: {', '.join(sorted(names))}." if names else f"Ask first: dawnchorus ask {output}"
+        raise UserError(f"{output} holds no answer {name!r}.", there)
+
+
 def _taken(batch: pa.RecordBatch, done: Exported) -> pa.RecordBatch:
     """The rows that the format takes; counts the others."""
     wanted = formats.STATUSES[done.format]
@@ -121,7 +153,19 @@ def _taken(batch: pa.RecordBatch, done: Exported) -> pa.RecordBatch:
         if entry["values"] not in wanted:
             before = done.num_left_out.get(entry["values"], 0)
             done.num_left_out[entry["values"]] = before + entry["counts"]
-    return batch.filter(pc.is_in(batch["status"], value_set=pa.array(wanted)))
+    taken = batch.filter(pc.is_in(batch["status"], value_set=pa.array(wanted)))
+    if done.answer is None:
+        return taken
+    answered = _answered(taken, done.answer)
+    unanswered = done.num_left_out.get(_UNANSWERED, 0) + len(taken) - len(answered)
+    done.num_left_out[_UNANSWERED] = unanswered
+    return answered
+
+
+def _answered(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
+    """The rows with an answer of this name."""
+    rows_ = batch.select(["answers"]).to_pylist()
+    return batch.filter(pa.array([formats.has_answer(row, name) for row in rows_], pa.bool_()))
 
 
 def _one_file(output: str, done: Exported) -> None:
@@ -137,9 +181,13 @@ def _one_file(output: str, done: Exported) -> None:
 
 
 def _many_files(output: str, done: Exported) -> None:
-    render = formats.PER_RECORDING[done.format]
-    folder = common_folder(i[1] for i in _items(output, done.format))
-    namer = Namer(_items(output, done.format), folder, f".{done.format}")
+    folder = common_folder(i[1] for i in _items(output, done))
+    namer = Namer(_items(output, done), folder, done.suffix)
+
+    def render(row: dict[str, object]) -> str:
+        if done.answer is not None:
+            return formats.answer_text(row, done.answer)
+        return formats.PER_RECORDING[done.format](row)
 
     def write(row: dict[str, object]) -> None:
         url = storage.join(done.destination, namer.name(_item(row)))
@@ -153,9 +201,11 @@ def _many_files(output: str, done: Exported) -> None:
     done.grew = done.num_written != namer.num_names
 
 
-def _items(output: str, format: str) -> Iterator[Item]:
-    for batch in rows(output, _NAME_COLUMNS, 16_384):
-        wanted = batch.filter(pc.is_in(batch["status"], value_set=pa.array(formats.STATUSES[format])))
+def _items(output: str, done: Exported) -> Iterator[Item]:
+    columns = _NAME_COLUMNS + (_ANSWER_COLUMNS if done.answer else [])
+    for batch in rows(output, columns, 16_384):
+        wanted = batch.filter(pc.is_in(batch["status"], value_set=pa.array(formats.STATUSES[done.format])))
+        wanted = _answered(wanted, done.answer) if done.answer else wanted
         yield from (_item(row) for row in wanted.to_pylist())
 
 

@@ -63,10 +63,29 @@ def txt(row: Row) -> str:
 
 
 def jsonl(row: Row) -> str:
-    """All that a row says, its metadata as an object."""
+    """All that a row says, its metadata as an object, and its answers as one, by name."""
     left_out = ("metadata", "schema_version", "answers")
     whole = {k: v for k, v in row.items() if k not in left_out}
-    return _json_line({**whole, "metadata": json.loads(row["metadata"] or "{}")})
+    answers = {a["name"]: _answer(a) for a in row["answers"] or ()}
+    return _json_line({**whole, "metadata": json.loads(row["metadata"] or "{}"), "answers": answers})
+
+
+def _answer(answer: Row) -> dict[str, Any]:
+    """What a reader of an answer needs; `json` is data, null where the prompt asked for none."""
+    names = ("question", "text", "json", "finish_reason", "flags", "status", "failure")
+    data = None if answer["json"] is None else json.loads(answer["json"])
+    return {n: answer[n] for n in names} | {"json": data}
+
+
+def has_answer(row: Row, name: str) -> bool:
+    """Whether something was answered under this name."""
+    return any(a["name"] == name and a["status"] == "ok" for a in row["answers"] or ())
+
+
+def answer_text(row: Row, name: str) -> str:
+    """The answer of this name as text, as the model gave it; rows must have it."""
+    text: str = next(a["text"] for a in row["answers"] if a["name"] == name)
+    return text.strip() + "\n"
 
 
 def nemo(row: Row) -> str:
