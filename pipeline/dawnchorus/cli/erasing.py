@@ -44,13 +44,15 @@ def forget(
             num = forgetting.allow_again(output, recordings, take_over)
             out.print(f"The next run may transcribe them again ({num:,} lines less in forgotten.jsonl).")
             return
-        erasure = forgetting.plan(output, recordings)
+        with err.status("Looking for them ..."):
+            erasure = forgetting.plan(output, recordings)
         if erasure.is_done:
             out.print("Forgotten already; nothing of it is left.")
             return
         out.print(_table(erasure))
         _confirm(yes)
-        done = forgetting.forget(erasure, take_over)
+        with err.status("Removing them ..."):
+            done = forgetting.forget(erasure, take_over)
         out.print(Text(done.sentence(), style="green"), soft_wrap=True)
         out.print(Text(forgetting.OUT_OF_REACH), soft_wrap=True)
         out.print(Text(f"No run transcribes them again while their ids are in {done.place}."), soft_wrap=True)
@@ -85,4 +87,4 @@ def _confirm(yes: bool) -> None:
         raise UserError("Nobody is there to confirm it; nothing was done.", "Add --yes.")
     if not typer.confirm("Remove them? This cannot be undone", default=False, err=True):
         err.print("Nothing was done.")
-        raise typer.Exit(0)
+        raise typer.Exit(2)

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import publishing, report, storage
+from dawnchorus import forgotten, publishing, report, storage
 from dawnchorus.forgotten import COUNT_KEY
 from dawnchorus.reconcile import reconcile
 
@@ -125,10 +125,11 @@ def _without(tree: Any, named: re.Pattern[str]) -> Any:
 
 
 def reports(output: str, check: Check) -> int:
-    """Make the report of every run anew from the rows that are left; returns how many."""
+    """Make the reports of runs that had forgotten rows anew, from those that are left; returns how many."""
     num = 0
     for job in publishing.jobs_of(output):
-        if not storage.exists(storage.join(job.run_url, "report.json")):
+        there = storage.exists(storage.join(job.run_url, "report.json"))
+        if not there or not (forgotten.saved(job.run_url) or (0, 0))[1]:
             continue
         about = json.loads(storage.read_bytes(storage.join(job.run_url, "run.json")))
         keep_old = about["config"]["resume"]["other_fingerprint"] == "keep-old"

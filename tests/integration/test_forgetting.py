@@ -16,12 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
-from dawnchorus import fence, forget, forgotten, ids, storage
+from dawnchorus import fence, forgotten, ids, storage
 from dawnchorus.cli import app
-from dawnchorus.errors import UserError
 from dawnchorus.run import Exit, Outcome
 from kit import archive, comparable, hashes, kill, parts, transcripts, wait_for
-from outputs import save_run, segment, transcript, write
 from runner import Runner
 from s3_server import S3Server
 
@@ -214,19 +212,6 @@ def test_what_is_unclear_changes_nothing(made: Made, output: Path) -> None:
         assert expected in said.output
     assert {p: p.stat().st_mtime_ns for p in output.rglob("*")} == files
     assert command(output / "nowhere", "a", "--yes").exit_code == 2
-
-
-def test_a_name_in_two_folders_is_ambiguous(tmp_path: Path) -> None:
-    rows = [transcript(f"s3://b/{day}/a.wav", segment(0, 1, day)) for day in ("monday", "tuesday")]
-    write(tmp_path, "transcripts", rows)
-    save_run(tmp_path, rows, resume={"other_fingerprint": "refuse"})
-    said = command(tmp_path, "a.wav", "--yes")
-    assert said.exit_code == 2
-    assert "s3://b/monday/a.wav, s3://b/tuesday/a.wav" in said.output
-    assert forget.plan(str(tmp_path), ["monday/a.wav"]).counts["transcripts"] == 1
-    (tmp_path / forgotten.FILE).write_text("{}\n")
-    with pytest.raises(UserError, match="no line of an erasure"):
-        forget.plan(str(tmp_path), ["monday/a.wav"])
 
 
 def test_refused_while_a_run_owns_the_output(made: Made, output: Path) -> None:
