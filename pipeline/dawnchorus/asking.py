@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import ray
 
-from dawnchorus import answers, cluster, graph, plan, signals, storage
+from dawnchorus import answers, cluster, graph, plan, signals, storage, tracing
 from dawnchorus.answers import Answered, Asking, Job
 from dawnchorus.cluster import Resources
 from dawnchorus.config import RunConfig
@@ -53,9 +53,11 @@ class AnswerTally:
 
     def __init__(self) -> None:
         self.answered = Answered(last_commit=time.time())
+        self.windows: list[dict[str, Any]] = []
 
-    def add(self, counts: dict[str, int]) -> None:
-        """Count one committed window."""
+    def add(self, counts: dict[str, int], windows: list[dict[str, Any]]) -> None:
+        """Count one committed window; `windows` is what a trace tells of it."""
+        self.windows += windows
         for name, value in counts.items():
             setattr(self.answered, name, getattr(self.answered, name) + value)
         self.answered.last_commit = time.time()
@@ -64,6 +66,11 @@ class AnswerTally:
         """The sum so far."""
         return self.answered
 
+    def take(self) -> list[dict[str, Any]]:
+        """What traces tell of the windows since this was asked last."""
+        taken, self.windows = self.windows, []
+        return taken
+
 
 def share_out(config: RunConfig, use: Resources) -> Resources:
     """What graph 3 may use of what the run may: the same replicas, windows of its own."""
@@ -71,6 +78,7 @@ def share_out(config: RunConfig, use: Resources) -> Resources:
     return replace(use, window_rows=rows)
 
 
+@tracing.span("ask")
 def ask(config: RunConfig, job: Job, epoch: int, ui: AnswerUi) -> BaseException | None:
     """Answer what is left of a job, and fold it. Returns what stopped it early, if anything did.
 
@@ -191,6 +199,8 @@ class _Rounds:
         finally:
             over.set()
             thread.join()
+            if tracing.enabled():
+                tracing.windows(ray.get(self.tally.take.remote()))
             self.ui.answering(self.num_left, self._read(), time.monotonic() - self.began)
 
     def _watch(self, over: Event) -> None:

@@ -6,8 +6,9 @@ Knows how to run the graph once; what to do about its end is `run`'s.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from threading import Event, Thread
 from typing import Any, Protocol
@@ -17,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from dawnchorus import cluster, graph, ledger, metrics, plan, publishing, signals, storage
+from dawnchorus import cluster, graph, ledger, logs, metrics, plan, publishing, signals, storage, tracing
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress, Resources
 from dawnchorus.config import EngineConfig
 from dawnchorus.errors import RunPaused
+from dawnchorus.faults import first_line, our_error
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.records import Seconds
 from dawnchorus.sink import ChunkSink
@@ -51,6 +53,11 @@ class Ui(Protocol):
         """Called about once a second while graph 3 runs; `left` answers were to be given when it began."""
 
 
+def _thread(name: str, target: Callable[..., None], *args: Any) -> Thread:
+    """A thread that knows what it belongs to: spans made in it are below this one's."""
+    return Thread(target=copy_context().run, args=(target, *args), daemon=True, name=name)
+
+
 class Attempt:
     """One pass of graph 1 over what is pending: an immutable snapshot, then the graph.
 
@@ -70,8 +77,10 @@ class Attempt:
         self.use = replace(use, engines=min(use.engines, self.units.num_groups))
         self.stalled: RunPaused | None = None
 
+    @tracing.span("attempt")
     def transcribe(self, ui: Ui) -> None:
         """Run graph 1 to its end; publishes now and then in long runs."""
+        tracing.describe(**self._about())
         prepared, config = self.prepared, self.prepared.config
         window_bytes = int(self.use.window_rows * prepared.max_chunk_seconds * prepared.sampling_rate * 2)
         cluster.tune(window_bytes // 2)
@@ -83,13 +92,14 @@ class Attempt:
             prepared.max_chunk_seconds,
             self.epoch,
             config.resume.pause_after,
+            prepared.facts.run_id,
         )
         tally = cluster.start_tally()
         facts = prepared.facts
         watch = metrics.EngineWatch(facts.run_id)
         transcribe = TranscribeSettings(self._engine(), facts.run_id, facts.fingerprint, self.scratch, watch)
         sink = ChunkSink(prepared.output, self.epoch, facts.fingerprint, prepared.metadata(), tally)
-        with self._watched(tally, ui):
+        with self._told(), self._watched(tally, ui):
             windows = graph.windows(self.units, decode, transcribe, self.use)
             windows.write_datasink(sink, ray_remote_args={"num_cpus": cluster.WRITE_CPUS})
 
@@ -103,9 +113,9 @@ class Attempt:
     def _watched(self, tally: Any, ui: Ui) -> Iterator[None]:
         """While the graph runs: progress once a second, publishing every `publish.every_seconds`."""
         over = Event()
-        threads = [Thread(target=self._show, args=(tally, ui, over), daemon=True, name="progress")]
+        threads = [_thread("progress", self._show, tally, ui, over)]
         if self.prepared.config.publish.every_seconds:
-            threads.append(Thread(target=self._publish_often, args=(over,), daemon=True, name="publish"))
+            threads.append(_thread("publish", self._publish_often, over))
         for thread in threads:
             thread.start()
         try:
@@ -120,8 +130,40 @@ class Attempt:
         while not over.wait(1.0):
             progress = ray.get(tally.read.remote())
             ui.progress(self.work, progress, time.monotonic() - began)
+            self._trace(tally)
             self._watch(time.time() - progress.last_commit)
+        self._trace(tally)
         ui.progress(self.work, ray.get(tally.read.remote()), time.monotonic() - began)
+
+    def _trace(self, tally: Any) -> None:
+        if tracing.enabled():
+            tracing.windows(ray.get(tally.take.remote()))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """The log is told of the attempt's begin and end."""
+        began = time.monotonic()
+        logs.event("attempt_started", **self._about())
+        ending = "interrupted"
+        try:
+            yield
+            ending = "done"
+        except Exception as e:
+            ending = first_line(our_error(e) or e)
+            raise
+        finally:
+            seconds = round(time.monotonic() - began, 3)
+            logs.event("attempt_ended", attempt=self.epoch, ending=ending, seconds=seconds)
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "attempt": self.epoch,
+            "num_pending": len(self.work.pending),
+            "pending_seconds": round(float(self.work.pending_seconds.sum()), 3),
+            "num_units": self.units.num_groups,
+            "engines": self.use.engines,
+            "decoders": self.use.decoders,
+        }
 
     def _watch(self, silent: Seconds) -> None:
         """Interrupt the graph when nothing was committed for `resume.stall_seconds`."""

@@ -24,7 +24,7 @@ import psutil
 import ray
 from ray.data import DataContext
 
-from dawnchorus import auth
+from dawnchorus import auth, logs
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import ConfigError
 from dawnchorus.records import Seconds
@@ -74,7 +74,7 @@ def start(config: RunConfig) -> None:
     address = config.workers.address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        ray.init(address=address, runtime_env={"env_vars": _WORKER_ENV}, **quiet)
+        ray.init(address=address, runtime_env={"env_vars": _WORKER_ENV | logs.worker_env()}, **quiet)
         return
     # Inherited, not a runtime_env: with one, Ray cannot use the workers that it starts ahead.
     os.environ.update(_WORKER_ENV)
@@ -222,6 +222,7 @@ class Tally:
         self.progress = Progress()
         self.reached: dict[str, Seconds] = {}
         self.ended: set[str] = set()
+        self.windows: list[dict[str, Any]] = []
 
     def add(
         self,
@@ -229,9 +230,11 @@ class Tally:
         reached: dict[str, Seconds],
         ended: dict[str, Seconds],
         failures: dict[str, int],
+        windows: list[dict[str, Any]],
     ) -> None:
         """Count one committed window: `reached` and `ended` are seconds into (and of) its recordings,
-        `failures` the recordings that failed in it, by kind."""
+        `failures` the recordings that failed in it, by kind, `windows` what a trace tells of it."""
+        self.windows += windows
         p = self.progress
         p.failures.update(failures)
         p.num_chunks += int(counts["num_chunks"])
@@ -252,6 +255,11 @@ class Tally:
     def read(self) -> Progress:
         """The sum so far."""
         return self.progress
+
+    def take(self) -> list[dict[str, Any]]:
+        """What traces tell of the windows since this was asked last."""
+        taken, self.windows = self.windows, []
+        return taken
 
 
 def start_tally() -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dawnchorus import answers, asking, config, export, fence, prompts, report, storage
+from dawnchorus import answers, asking, config, export, fence, prompts, report, storage, tracing
 from dawnchorus.answers import Job
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused, UserError
@@ -143,6 +143,7 @@ def _chosen(output: str, limit: int | None, recording: str | None) -> pa.Array:
     return pa.array(found, pa.string())
 
 
+@tracing.root("interview")
 def hold(interview: Interview, ui: asking.AnswerUi, take_over: bool = False) -> Said:
     """Ask what is left to ask.
 

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -41,10 +41,16 @@ def bind(**fields: Any) -> None:
     _bound.update(fields)
 
 
-def event(name: str, message: str = "", level: int = logging.INFO, **fields: Any) -> None:
+def event(name: str, message: str = "", /, **fields: Any) -> None:
     """Write one event; fields that are None are left out."""
     if enabled():
-        _logger().log(level, message, extra={"event": name, "fields": {**_bound, **fields}})
+        _logger().info(message, extra={"event": name, "fields": {**_bound, **fields}})
+
+
+def warning(name: str, message: str = "", /, **fields: Any) -> None:
+    """The same for what somebody may have to look at."""
+    if enabled():
+        _logger().warning(message, extra={"event": name, "fields": {**_bound, **fields}})
 
 
 def address(url: str | None) -> str | None:
@@ -70,6 +76,16 @@ def readable(line: str) -> str:
     rows: Mapping[str, str] = said.get("rows") or {}
     at = str(said.get("time", ""))[11:19]
     return "".join([f"{at} {said['message']}\n", *(f"         {k}: {v}\n" for k, v in rows.items())])
+
+
+def lines_of(pieces: Iterable[str]) -> Iterator[str]:
+    """A log that comes in pieces, line by line, each with its end."""
+    rest = ""
+    for piece in pieces:
+        *whole, rest = (rest + piece).split("\n")
+        yield from (f"{line}\n" for line in whole)
+    if rest:
+        yield rest
 
 
 @cache

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dawnchorus import __version__, forgotten, ids, ledger, manifest, plan, storage
+from dawnchorus import __version__, forgotten, ids, ledger, manifest, plan, storage, tracing
 from dawnchorus.assemble import RunFacts
 from dawnchorus.config import RunConfig
 from dawnchorus.engines import create
@@ -110,6 +110,7 @@ def run_url(output: str, run_id: str) -> str:
     return storage.join(output, "_runs", run_id)
 
 
+@tracing.span("prepare")
 def prepare(config: RunConfig) -> Prepared:
     """Identify the engine, read the manifest, name the run.
 

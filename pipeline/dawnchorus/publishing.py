@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import ledger, plan, storage
+from dawnchorus import ledger, plan, storage, tracing
 from dawnchorus.assemble import RunFacts
 from dawnchorus.config import PublishConfig
 from dawnchorus.prepare import Prepared
@@ -112,6 +112,7 @@ def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Pu
     return snapshot, Publish(snapshot, job.output, epoch, job.facts, job.metadata)
 
 
+@tracing.span("publish")
 def publish(job: Job, epoch: int, replace: bool = True) -> int:
     """Publish what is due in this process, a few home files at a time; returns how many rows are new.
     Without `replace`, rows that other settings made stay.

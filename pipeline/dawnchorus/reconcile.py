@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import ids, ledger
+from dawnchorus import ids, ledger, tracing
 from dawnchorus.assemble import account, samples
 from dawnchorus.records import Chunk
 
@@ -49,6 +49,7 @@ class Reconciliation:
             self.problems.append(text)
 
 
+@tracing.span("reconcile")
 def reconcile(output: str, manifest: pa.Table, fingerprint: str, keep_old: bool = False) -> Reconciliation:
     """Compare the manifest with `transcripts/`, and those with `chunks/`.
 

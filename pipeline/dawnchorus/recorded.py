@@ -5,10 +5,11 @@ Wraps the one that a person looks at; knows neither graphs nor tables.
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 
-from dawnchorus import cost, metrics, notify, report, signals
+from dawnchorus import cost, logs, metrics, notify, report, signals, storage, tracing
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
@@ -35,6 +36,9 @@ class Recorded:
         about = {"engine": facts.engine, "model": facts.model, "num_recordings": len(prepared.manifest)}
         self.writer: Writer = recording.begin(prepared.run_url, facts.run_id, epoch, **about)
         self.config = prepared.config
+        logs.bind(run_id=facts.run_id)
+        logs.event("run_started", output=storage.shown(prepared.output), attempt=epoch, **about)
+        tracing.about(run_id=facts.run_id, output=storage.shown(prepared.output), attempt=epoch, **about)
         self.report = report.page_url(prepared.output, facts.run_id)
         self.pace = Pace()
         self.deadline = (
@@ -180,6 +184,10 @@ class Recorded:
             "num_failed": now.num_failed,
             "failures": dict(now.failures),
         }
+        log = logs.event if event == "done" else logs.warning
+        counts = {k: news[k] for k in ("exit", "num_recordings", "num_done", "num_failed", "failures")}
+        tracing.about(exit=now.exit, num_done=now.num_done, num_failed=now.num_failed)
+        log(f"run_{event}", detail=message or now.message, **counts)
         for problem in notify.tell(self.config.notify, event, news):
             self.ui.say(problem)
 

@@ -23,6 +23,7 @@ from dawnchorus import (
     report,
     signals,
     storage,
+    tracing,
 )
 from dawnchorus.attempt import Attempt, Ui
 from dawnchorus.placement import Resources
@@ -45,6 +46,7 @@ from dawnchorus.report.words import many
 _MAX_ABORTS = 3
 
 
+@tracing.root("run")
 def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
     """Bring a run as far as it can go.
 
@@ -145,6 +147,7 @@ def _passes(
     raise AssertionError(f"{len(work.pending)} recordings are still pending after every attempt")
 
 
+@tracing.span("publish")
 def _publish(prepared: Prepared, epoch: int) -> None:
     """Graph 2 over what is due."""
     staged = publishing.stage(publishing.job(prepared), epoch)

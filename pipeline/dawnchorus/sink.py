@@ -6,6 +6,8 @@ of engines or audio.
 
 from __future__ import annotations
 
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -16,7 +18,7 @@ from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import Datasink
 from ray.data.datasource.datasink import WriteResult
 
-from dawnchorus import fence, ids, metrics, storage
+from dawnchorus import fence, ids, logs, metrics, storage, tracing
 from dawnchorus.records import Seconds
 from dawnchorus.schema import ANSWERS, CHUNKS
 
@@ -40,6 +42,7 @@ class _PartSink(Datasink[None]):
         self.fingerprint = fingerprint
         self.metadata = metadata
         self.tally = tally
+        self.traced = tracing.enabled()
         self.num_rows = 0
 
     def write(self, blocks: Iterable[Block], ctx: Any) -> None:
@@ -60,9 +63,13 @@ class _PartSink(Datasink[None]):
         storage.put_atomic(
             storage.join(self.output, self.folder, name), storage.parquet_bytes(table, self.metadata)
         )
-        metrics.tell(table["run_id"][0].as_py(), self.observed(table))
+        run_id = table["run_id"][0].as_py()
+        metrics.tell(run_id, self.observed(table))
+        if logs.enabled():
+            self.log(table, run_id, name)
         if self.tally is not None:
-            self.tally.add.remote(*self.told(table))
+            windows = tracing.windows_of(table, time.time()) if self.traced else []
+            self.tally.add.remote(*self.told(table), windows)
 
     def on_write_complete(self, write_result: WriteResult[None]) -> None:
         """Keep how many rows the graph committed, in the process that ran it."""
@@ -75,6 +82,17 @@ class _PartSink(Datasink[None]):
     def observed(self, table: pa.Table) -> list[metrics.Observation]:
         """What Prometheus is told of a committed window."""
         raise NotImplementedError
+
+    def log(self, table: pa.Table, run_id: str, part: str) -> None:
+        """What the log is told of a committed window: the window, and each row that failed."""
+        about = {"run_id": run_id, "part": part, "worker": socket.gethostname()}
+        failed = table.filter(pc.is_valid(table["failure"]))
+        logs.event("window_committed", **about, num_rows=len(table), num_failed=len(failed))
+        for row in failed.filter(pc.not_equal(failed["kind"], "end")).to_pylist():
+            failure = row["failure"]
+            named = {k: row.get(k) for k in ("recording_id", "chunk_id", "start", "end", "step_id", "name")}
+            why = {k: failure[k] for k in ("stage", "kind", "transient", "attempts")}
+            logs.warning("row_failed", failure["message"], run_id=run_id, **named, **why)
 
 
 class ChunkSink(_PartSink):
@@ -89,6 +107,13 @@ class ChunkSink(_PartSink):
     def told(self, table: pa.Table) -> tuple[Any, ...]:
         """See `summary`."""
         return summary(table)
+
+    def log(self, table: pa.Table, run_id: str, part: str) -> None:
+        """The engine's cuts too: each chunk that it split and did again."""
+        super().log(table, run_id, part)
+        for row in table.filter(pc.greater(table["num_splits"], 0)).to_pylist():
+            named = {k: row[k] for k in ("recording_id", "chunk_id", "start", "end", "num_splits")}
+            logs.event("chunk_redone", run_id=run_id, **named)
 
 
 class AnswerSink(_PartSink):

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 import dawnchorus
-from dawnchorus import auth, ids, storage
+from dawnchorus import auth, ids, logs, storage
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import ConfigError, StorageUnavailable, Transient, UserError
 from dawnchorus.progress import SUBMISSION_VARIABLE
@@ -160,7 +160,7 @@ class Cluster:
                     submission_id=submission_id,
                     runtime_env={
                         "working_dir": str(package),
-                        "env_vars": {SUBMISSION_VARIABLE: submission_id},
+                        "env_vars": {SUBMISSION_VARIABLE: submission_id, logs.VARIABLE: "json"},
                     },
                     metadata=about,
                 )

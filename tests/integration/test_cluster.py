@@ -92,6 +92,10 @@ def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> No
     assert "All 3 recordings are accounted for." in watched
     assert transcripts(tmp_path / "out")["status"].to_pylist().count("ok") == 2
     assert "All 3 recordings" in command("logs", str(tmp_path / "out"), "--address", address)
+    raw = command("logs", str(tmp_path / "out"), "--address", address, "--raw")
+    events = [json.loads(line) for line in raw.splitlines() if line.startswith("{")]
+    assert {"run_started", "plan", "attempt_started", "run_done", "summary"} <= {e["event"] for e in events}
+    assert {e["run_id"] for e in events[2:]} == {run_id}
     assert run_id in command("list", str(tmp_path / "out"))
     found = status(tmp_path)
     assert (found["exit"], found["num_done"], found["submission_id"]) == (0, 3, f"{run_id}-1")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from dawnchorus.errors import DataError, DawnChorusError, Fenced, OutputOwned, UserError
+
+if TYPE_CHECKING:
+    from dawnchorus.lines import Lines
+    from dawnchorus.terminal import Terminal
 
 out = Console()
 err = Console(stderr=True)
@@ -27,8 +32,22 @@ def debugging() -> bool:
     return _debug
 
 
+def shown_run() -> Terminal | Lines:
+    """How a run is shown: to a person, or as events where DAWNCHORUS_LOG=json."""
+    from dawnchorus import logs
+    from dawnchorus.lines import Lines
+    from dawnchorus.terminal import Terminal
+
+    return Lines() if logs.enabled() else Terminal(err)
+
+
 def say_error(label: str, sentence: str) -> None:
     """Not wrapped: paths and commands in it are there to be copied, and logs to be searched."""
+    from dawnchorus import logs
+
+    if logs.enabled():
+        logs.warning("error", f"{label}{sentence}")
+        return
     err.print(Text.assemble((label, "bold red"), sentence), soft_wrap=True)
 
 
@@ -49,5 +68,5 @@ def plainly() -> Iterator[None]:
         say_error("Error: ", str(e))
         raise typer.Exit(1) from e
     except KeyboardInterrupt as e:
-        err.print("Stopped. Run the same command to go on.")
+        say_error("", "Stopped. Run the same command to go on.")
         raise typer.Exit(130) from e

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dawnchorus.cli.console import err, out, plainly
+from dawnchorus.cli.console import err, out, plainly, shown_run
 from dawnchorus.cli.options import (
     ConfigArguments,
     EngineName,
@@ -44,11 +44,10 @@ def run(
     """
     given = locals()
     from dawnchorus import run as running
-    from dawnchorus.terminal import Terminal
 
     with plainly():
         settings = read_config(**given)
-        with Terminal(err) as ui:
+        with shown_run() as ui:
             outcome = running.run(settings, ui, take_over)
             ui.close(outcome)
         raise typer.Exit(int(outcome.exit))
@@ -128,7 +127,7 @@ def ask(
 ) -> None:
     """Ask a language model about the transcripts of an output; run the same command again to resume."""
     from dawnchorus import interview
-    from dawnchorus.terminal import Terminal, rows_table
+    from dawnchorus.terminal import rows_table
 
     with plainly():
         given: dict[str, Any] = {"llm.engine": engine, "llm.model": model}
@@ -146,7 +145,7 @@ def ask(
         if plan:
             out.print(rows_table(held.plan()))
             return
-        with Terminal(err) as ui:
+        with shown_run() as ui:
             said = interview.hold(held, ui, take_over)
             ui.ended(said.rows, said.message, said.exit)
         raise typer.Exit(int(said.exit))

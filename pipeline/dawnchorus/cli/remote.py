@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Annotated
 
@@ -106,17 +107,23 @@ def logs(
     address: Address = None,
     run: RunId = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="The lines as they are: JSON, one event each.")] = False,
 ) -> None:
-    """Print what a submitted run printed; needs the cluster, which keeps it."""
-    from dawnchorus import storage, submission
+    """Print what a submitted run said; the cluster keeps it. OUTPUT -: make a log readable that comes in."""
+    from dawnchorus import logs, storage, submission
 
     with plainly():
+        if output == "-":
+            for line in logs.lines_of(iter(sys.stdin)):
+                out.file.write(logs.readable(line))
+                out.file.flush()
+            return
         cluster = submission.Cluster(_needed(address))
         mine = cluster.latest(storage.absolute(output), run)
         if mine is None:
             raise UserError(f"The cluster knows no run of {output}.", "Its log is gone with its cluster.")
-        for piece in cluster.lines(mine.submission_id, follow):
-            out.file.write(piece)
+        for line in logs.lines_of(cluster.lines(mine.submission_id, follow)):
+            out.file.write(line if raw else logs.readable(line))
             out.file.flush()
 
 

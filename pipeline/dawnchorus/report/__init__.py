@@ -9,7 +9,7 @@ import functools
 import json
 from typing import Any
 
-from dawnchorus import storage
+from dawnchorus import storage, tracing
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report import answers, words
 from dawnchorus.report.gathering import REPORT_VERSION, gather
@@ -24,6 +24,7 @@ def page_url(output: str, run_id: str) -> str:
     return storage.join(output, "_runs", run_id, "report.html")
 
 
+@tracing.span("report")
 def make(
     output: str,
     run_id: str,

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dawnchorus import __version__, ids
+from dawnchorus import __version__, ids, logs
 from dawnchorus.audio import AudioInfo, Stream
 from dawnchorus.chunking import ChunkStream
 from dawnchorus.config import AudioConfig, ChunkingConfig, VadConfig
@@ -34,6 +34,7 @@ class DecodeSettings:
     max_chunk_seconds: Seconds
     attempt: int
     pause_after: int
+    run_id: str = ""
 
     def facts(self) -> dict[str, Any]:
         """The parameters that enter `decode_id`."""
@@ -143,6 +144,8 @@ def end_row(
     if failure and failure.transient:
         status = "failed"
     decode = source.decode_id if source else ""
+    if failure:
+        _log(track, failure, settings.run_id)
     return {
         "kind": "end",
         "recording_id": track.recording.recording_id,
@@ -170,6 +173,21 @@ def end_row(
         "timing": timing(seconds),
         "waveform": np.zeros(0, np.int16),
     }
+
+
+def _log(track: Track, failure: Failure, run_id: str) -> None:
+    where = logs.address(track.recording.audio_filepath)
+    logs.warning(
+        "recording_failed",
+        f"{where}: {failure.message}",
+        run_id=run_id,
+        recording_id=track.recording.recording_id,
+        audio_filepath=where,
+        stage=failure.stage,
+        kind=failure.kind,
+        transient=failure.transient,
+        attempts=failure.attempts,
+    )
 
 
 def timing(seconds: Seconds | None = None) -> dict[str, Any]:
