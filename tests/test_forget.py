@@ -61,6 +61,8 @@ def test_what_names_mean(tmp_path: Path) -> None:
     assert (plan.num_staying, plan.counts["transcripts"], plan.counts["manifests"]) == (2, 1, 1)
     slices = {ids.recording_id(TAPE, o, 1.0) for o in (60.0, 60.4, 90.0)}
     assert meant(tmp_path, "tape.wav") == slices | {ids.recording_id(TAPE)}
+    whole = forget.plan(str(tmp_path), ["tape.wav"]).targets[ids.recording_id(TAPE)]
+    assert str(whole) == TAPE, "though no row has the whole of it"
     assert meant(tmp_path, "0" * 32) == {"0" * 32}, "a line that nobody could read has an id as well"
 
 

@@ -125,7 +125,7 @@ def forget(erasure: Erasure, take_over: bool = False) -> Forgotten:
         check()
         now = time.time()
         forgotten.write(url, [replace(t, forgotten_at=t.forgotten_at or now) for t in tombstones])
-    return Forgotten(len(targets), counts, num_notes, num_reports, forgotten.file_url(url))
+    return Forgotten(len(targets), counts, num_notes, num_reports, storage.shown(forgotten.file_url(url)))
 
 
 def _begun(tombstones: Iterable[Tombstone]) -> list[str]:

@@ -111,7 +111,9 @@ def spread(targets: Mapping[str, Target], rows: pa.Table) -> dict[str, Target]:
         one.address, one.offset = row["audio_filepath"], row["offset"]
         one.audio_id = row["audio_filepath"] and forgotten.audio_id(row["audio_filepath"])
         whole = targets.get(one.audio_id or "")
-        one.asked |= whole.asked if whole else set()
+        if whole is not None:
+            one.asked |= whole.asked
+            whole.address = one.address
     return found
 
 
