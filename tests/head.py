@@ -26,10 +26,14 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    folder: Path, num_cpus: int = 3, env: dict[str, str] | None = None, metrics_port: int | None = None
+    folder: Path,
+    num_cpus: int = 3,
+    env: dict[str, str] | None = None,
+    metrics_port: int | None = None,
+    port: int | None = None,
 ) -> Iterator[str]:
-    """The job server's address while the head is up."""
-    port, dashboard = free_port(), free_port()
+    """The job server's address while the head is up; drivers and nodes join it at `port`."""
+    port, dashboard = port or free_port(), free_port()
     scripts = Path(sys.executable).parent
     # Ray's sockets lie below it, and a socket's path may have 107 characters.
     temporary = Path(tempfile.mkdtemp(prefix="dc-ray-"))
@@ -57,6 +61,27 @@ def running(
     finally:
         _end(process)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def joined(folder: Path, name: str, address: str, num_cpus: int, *words: str) -> Iterator[None]:
+    """A worker node while it is up, which is soon."""
+    scripts = Path(sys.executable).parent
+    command = [str(scripts / "ray"), "start", "--block", "--disable-usage-stats", "--address", address]
+    command += ["--num-cpus", str(num_cpus), "--object-store-memory", str(100 * 1024 * 1024), *words]
+    here = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    with open(folder / f"{name}.txt", "w") as said:
+        process = subprocess.Popen(
+            command,
+            stdout=said,
+            stderr=said,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled", **here},
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
+        _end(process)
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], said: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from dawnchorus import config
 from dawnchorus.answers import Answered, Asking
-from dawnchorus.cluster import Progress, Resources
+from dawnchorus.cluster import Progress
+from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.run import Outcome, run
 

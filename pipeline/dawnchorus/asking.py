@@ -19,10 +19,10 @@ import ray
 
 from dawnchorus import answers, cluster, graph, plan, signals, storage, tracing
 from dawnchorus.answers import Answered, Asking, Job
-from dawnchorus.cluster import Resources
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused
 from dawnchorus.faults import first_line, our_error
+from dawnchorus.placement import WRITE_CPUS, Resources
 from dawnchorus.records import Seconds
 from dawnchorus.sink import AnswerSink
 from dawnchorus.stages.answer import AnswerSettings, Cut
@@ -92,7 +92,7 @@ def ask(config: RunConfig, job: Job, epoch: int, ui: AnswerUi) -> BaseException 
     if not ray.is_initialized():
         ui.say("Starting Ray ...")
     cluster.start(config)
-    use = share_out(config, cluster.resources(config))
+    use = share_out(config, cluster.resources(config, ui.say))
     ui.asking(left, use)
     with signals.terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:
         try:
@@ -175,10 +175,10 @@ class _Rounds:
         warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
         steps = left.num_left + left.num_tokens // job.asked.piece_tokens
         windows = -(-steps // self.use.window_rows)
-        use = replace(self.use, engines=max(1, min(self.use.engines, windows)))
+        use = self.use.at_most(windows)
         with self._watched():
             graph.answers(homes, cut, answer, use).write_datasink(
-                sink, ray_remote_args={"num_cpus": cluster.WRITE_CPUS}
+                sink, ray_remote_args={"num_cpus": WRITE_CPUS}
             )
         return sink.num_rows
 

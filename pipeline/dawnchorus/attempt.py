@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import replace
 from threading import Event, Thread
 from typing import Any, Protocol
 
@@ -20,10 +19,11 @@ import ray
 
 from dawnchorus import cluster, graph, ledger, logs, metrics, plan, publishing, signals, storage, tracing
 from dawnchorus.answers import Answered, Asking
-from dawnchorus.cluster import Progress, Resources
+from dawnchorus.cluster import Progress
 from dawnchorus.config import EngineConfig
 from dawnchorus.errors import RunPaused
 from dawnchorus.faults import first_line, our_error
+from dawnchorus.placement import WRITE_CPUS, Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.records import Seconds
 from dawnchorus.sink import ChunkSink
@@ -74,7 +74,7 @@ class Attempt:
         rows = plan.unit_rows(work.pending, self.unit_of, work.tries, work.committed)
         url = storage.join(prepared.run_url, "attempts", f"{epoch:08d}", "plan")
         self.units = plan.write_snapshot(rows, "unit", url)
-        self.use = replace(use, engines=min(use.engines, self.units.num_groups))
+        self.use = use.at_most(self.units.num_groups)
         self.stalled: RunPaused | None = None
 
     @tracing.span("attempt")
@@ -101,7 +101,7 @@ class Attempt:
         sink = ChunkSink(prepared.output, self.epoch, facts.fingerprint, prepared.metadata(), tally)
         with self._told(), self._watched(tally, ui):
             windows = graph.windows(self.units, decode, transcribe, self.use)
-            windows.write_datasink(sink, ray_remote_args={"num_cpus": cluster.WRITE_CPUS})
+            windows.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
 
     def _engine(self) -> EngineConfig:
         """The engine's configuration with as many threads as a replica has CPUs, unless it says."""

@@ -1,4 +1,4 @@
-"""The Ray side of a run: start or join a cluster, set Ray Data up, share out what it has, count progress.
+"""The Ray side of a run: start or join a cluster, see or await what it has, set Ray Data up, count progress.
 
 The settings here are those that measurement showed to matter. Knows nothing of recordings.
 """
@@ -14,7 +14,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,42 +22,20 @@ from typing import Any
 
 import psutil
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
 
 from dawnchorus import auth, logs
 from dawnchorus.config import RunConfig
-from dawnchorus.errors import ConfigError
+from dawnchorus.errors import RunPaused
+from dawnchorus.placement import ENGINE_SHARE, Node, NoRoom, Resources, share_out, wanted
 from dawnchorus.records import Seconds
 
 _MIB = 1024 * 1024
-CPU_WINDOW_ROWS = 16
-GPU_WINDOW_ROWS = 384
-WRITE_CPUS = 0.1
-_DECODE_SHARE = 0.5
-_ENGINE_SHARE = 0.7
-"""Of the slots without GPUs: decoding and VAD run at 240 x real time, tiny.en at 23 x."""
 _ACCELERATOR = "accelerator_type:"
 """Ray's resource of a node with that GPU, such as `accelerator_type:H100`."""
+_LOOK_SECONDS = 1.0
 _WORKER_ENV = {"OMP_NUM_THREADS": "1"}
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What of the cluster each stage may use."""
-
-    engines: int
-    cpus_per_engine: float
-    gpus_per_engine: float
-    decoders: int
-    cpus_per_decoder: float
-    window_rows: int
-    decode_memory_bytes: int
-    accelerator: str | None = None
-
-    @property
-    def gpus(self) -> float:
-        """GPUs of all engines together."""
-        return self.engines * self.gpus_per_engine
 
 
 def start(config: RunConfig) -> None:
@@ -103,7 +81,7 @@ def _stderr_held_back() -> Iterator[None]:
 
 def _local_cpus() -> int:
     """Slots of a local cluster: one per core for engines, and those that decoding needs beside them."""
-    return max(3, math.ceil(len(os.sched_getaffinity(0)) / _ENGINE_SHARE))
+    return max(3, math.ceil(len(os.sched_getaffinity(0)) / ENGINE_SHARE))
 
 
 def tune(block_bytes: int) -> None:
@@ -131,75 +109,69 @@ def free_stopped_graphs() -> None:
     gc.collect()
 
 
-def resources(config: RunConfig) -> Resources:
-    """What each stage may use of the cluster that is up now."""
-    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    kinds = sorted(k.removeprefix(_ACCELERATOR) for k in cluster if k.startswith(_ACCELERATOR))
-    use = share_out(config, cluster.get("CPU", 1.0), cluster.get("GPU", 0.0))
-    # Of a mix of GPUs none is taken for the price of all: `cost.gpu` says.
-    return replace(use, accelerator=kinds[0] if len(kinds) == 1 else None)
+def nodes() -> list[Node]:
+    """The nodes of the cluster that is up now, those without slots included."""
+    found = []
+    for node in ray.nodes():  # type: ignore[no-untyped-call]
+        if node["Alive"]:
+            slots: dict[str, float] = node["Resources"]
+            kinds = sorted(k.removeprefix(_ACCELERATOR) for k in slots if k.startswith(_ACCELERATOR))
+            kind = kinds[0] if kinds else None
+            labels = dict(node.get("Labels") or {})
+            found.append(Node(slots.get("CPU", 0.0), slots.get("GPU", 0.0), kind, labels))
+    return found
 
 
-def resources_here(config: RunConfig) -> Resources | None:
-    """What a run on this machine would use, without starting Ray; None where it would join a cluster."""
+def resources(config: RunConfig, say: Callable[[str], None]) -> Resources:
+    """What each stage may use of the cluster that is up; one that is too small as yet is asked to grow, and
+    awaited for `workers.wait_seconds`.
+
+    Raises:
+        NoRoom: it is too small, and nobody said to wait.
+        RunPaused: it was still too small after waiting.
+    """
+    limit = config.workers.wait_seconds
+    try:
+        return share_out(config, nodes())
+    except NoRoom as e:
+        if not limit:
+            raise
+        say(f"Waiting up to {limit:.0f} s for nodes: {e.message}")
+    # Where no autoscaler listens nobody hears this, and nodes come by themselves.
+    request_resources(bundles=wanted(config))
+    end = time.monotonic() + limit
+    try:
+        while True:
+            time.sleep(_LOOK_SECONDS)
+            try:
+                return share_out(config, nodes())
+            except NoRoom as e:
+                if time.monotonic() >= end:
+                    raise RunPaused(f"the cluster is too small after {limit:.0f} s: {e.message}") from e
+    finally:
+        # Else the autoscaler would keep the nodes when the run no longer needs them.
+        request_resources(bundles=[])
+
+
+def resources_ahead(config: RunConfig) -> Resources:
+    """What a run would use: of this machine without starting Ray, or of the cluster that it would join; of
+    one that is still to grow what the run would begin with, and no nodes.
+
+    Raises:
+        NoRoom: nothing would fit.
+    """
     if config.workers.address or os.environ.get("RAY_ADDRESS"):
-        return None
-    return share_out(config, float(_local_cpus()), float(len(list(Path("/dev").glob("nvidia[0-9]*")))))
-
-
-def share_out(config: RunConfig, cpus: float, gpus: float) -> Resources:
-    """Engines, decoders and window of a cluster of `cpus` and `gpus` slots.
-
-    Raises:
-        ConfigError: they do not fit.
-    """
-    workers = config.workers
-    gpus_each = workers.gpus_per_engine if workers.gpus_per_engine is not None else (1.0 if gpus else 0.0)
-    if gpus_each:
-        engines, cpus_each = workers.engines or max(1, int(gpus / gpus_each)), workers.cpus_per_engine or 1.0
-    else:
-        engines, cpus_each = _cpu_engines(cpus, workers.engines, workers.cpus_per_engine)
-    _refuse_what_cannot_fit(engines, cpus_each, gpus_each, cpus, gpus)
-    decode_each = 1.0 if gpus_each else _DECODE_SHARE
-    room = cpus - engines * cpus_each - WRITE_CPUS
-    decoders = workers.decoders or max(1, int(room / decode_each))
-    rows = workers.window_rows or (GPU_WINDOW_ROWS if gpus_each else CPU_WINDOW_ROWS)
-    memory = config.audio.max_memory_bytes // 2
-    return Resources(engines, cpus_each, gpus_each, decoders, decode_each, rows, memory)
-
-
-def _refuse_what_cannot_fit(
-    engines: int, cpus_each: float, gpus_each: float, cpus: float, gpus: float
-) -> None:
-    """Ray waits without a word for slots that will never be there.
-
-    Raises:
-        ConfigError: the engines and one decode task do not fit the cluster.
-    """
-    for name, each, all_ in (
-        ("cpus_per_engine", cpus_each, cpus - 1.0),
-        ("gpus_per_engine", gpus_each, gpus),
-    ):
-        if each > 1 and each != int(each):
-            raise ConfigError(f"workers.{name} = {each} is not a whole number.", "Above 1, slots are whole.")
-        if engines * each > max(all_, 0.0):
-            spare = " beside the one for decoding" if name == "cpus_per_engine" else ""
-            raise ConfigError(
-                f"{engines} engines with workers.{name} = {each:g} need {engines * each:g} slots; "
-                f"the cluster has {max(all_, 0.0):g}{spare}.",
-                f"Lower workers.engines or workers.{name}.",
-            )
-
-
-def _cpu_engines(cpus: float, engines: int | None, cpus_each: float | None) -> tuple[int, float]:
-    """Replicas without a GPU, and the CPU slots of each: by default single-threaded ones in most slots,
-    which a small model uses better than threads (tiny.en, 12 minutes on a shared core pair: rtfx 23
-    with one thread, 16 with two). Whole slots: Ray waits for ever for 1.4 CPUs, and its budget for
-    decoding falls below one task when the replicas leave less than a slot."""
-    for_engines = max(1.0, cpus * _ENGINE_SHARE)
-    if engines is None:
-        engines = max(1, int(for_engines / max(1.0, cpus_each or 1.0)))
-    return engines, cpus_each if cpus_each is not None else max(1.0, float(int(for_engines / engines)))
+        start(config)
+        try:
+            return share_out(config, nodes())
+        except NoRoom:
+            if not config.workers.wait_seconds:
+                raise
+        bundles = wanted(config)
+        all_ = Node(sum(b["CPU"] for b in bundles) + 1.0, sum(b.get("GPU", 0.0) for b in bundles))
+        return replace(share_out(config, [all_]), nodes=())
+    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return share_out(config, [Node(float(_local_cpus()), float(gpus))])
 
 
 @dataclass(slots=True)

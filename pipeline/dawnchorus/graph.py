@@ -12,7 +12,7 @@ from typing import Any
 import ray.data
 from ray.data import ActorPoolStrategy, Dataset
 
-from dawnchorus.cluster import Resources
+from dawnchorus.placement import Resources
 from dawnchorus.plan import Snapshot
 from dawnchorus.stages.answer import Answerer, AnswerSettings, Cut
 from dawnchorus.stages.decode import Decode
@@ -61,6 +61,7 @@ def _cpu(use: Resources) -> dict[str, Any]:
         "memory": use.decode_memory_bytes,
         "concurrency": use.decoders,
         "max_retries": 2,
+        **({"label_selector": dict(use.decode_labels)} if use.decode_labels else {}),
     }
 
 
@@ -78,9 +79,12 @@ def _cut(use: Resources) -> dict[str, Any]:
 
 def _engine(use: Resources) -> dict[str, Any]:
     """An engine: one actor per replica; 4 tasks in flight and 2 concurrent calls leave a GPU no gap."""
-    pool = ActorPoolStrategy(
-        size=use.engines, max_tasks_in_flight_per_actor=4, max_concurrent_calls_per_actor=2
-    )
+    busy: dict[str, Any] = {"max_tasks_in_flight_per_actor": 4, "max_concurrent_calls_per_actor": 2}
+    if use.first_engines is None:
+        pool = ActorPoolStrategy(size=use.engines, **busy)
+    else:
+        # A pool of fixed size whose actors do not all fit leaves decoding no slots, and the graph hangs.
+        pool = ActorPoolStrategy(min_size=use.first_engines, max_size=use.engines, **busy)
     return {
         "batch_size": use.window_rows,
         "batch_format": "pyarrow",

@@ -5,7 +5,6 @@ Wraps the one that a person looks at; knows neither graphs nor tables.
 
 from __future__ import annotations
 
-import logging
 import time
 from types import TracebackType
 
@@ -13,9 +12,10 @@ from dawnchorus import cost, logs, metrics, notify, report, signals, storage, tr
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
-from dawnchorus.cluster import Progress, Resources
+from dawnchorus.cluster import Progress
 from dawnchorus.errors import Fenced
 from dawnchorus.outcome import Exit, Outcome
+from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.progress import Pace, Writer
 from dawnchorus.records import Seconds

@@ -26,11 +26,11 @@ from dawnchorus import (
     tracing,
 )
 from dawnchorus.attempt import Attempt, Ui
-from dawnchorus.placement import Resources
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused
 from dawnchorus.faults import first_line, our_error
 from dawnchorus.outcome import Exit, Outcome, exit_code, message
+from dawnchorus.placement import Resources
 from dawnchorus.prepare import (
     Prepared,
     Survey,
@@ -99,15 +99,18 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
 
 def _transcribe(
     prepared: Prepared, owner: fence.Fence, work: Survey, ui: Ui
-) -> tuple[Resources, BaseException | None]:
+) -> tuple[Resources | None, BaseException | None]:
     """Graph 1 as far as it can go, then graph 2 however that ended; what stopped graph 1, if anything."""
     ui.say("Starting Ray ...")
     cluster.start(prepared.config)
-    use = cluster.resources(prepared.config)
-    ui.plan(prepared, work, use)
+    use = None
     with signals.terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:
         try:
+            use = cluster.resources(prepared.config, ui.say)
+            ui.plan(prepared, work, use)
             ending = _passes(prepared, owner, work, use, scratch, ui)
+        except (RunPaused, KeyboardInterrupt) as e:
+            ending = e.with_traceback(None)  # while it waited for nodes
         finally:
             cluster.free_stopped_graphs()
             _publish(prepared, owner.epoch)

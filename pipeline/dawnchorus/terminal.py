@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dawnchorus import cluster, cost
+from dawnchorus import cost
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress
 from dawnchorus.outcome import Exit, Outcome
@@ -181,13 +181,14 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
         rows.append(
             ("will take", f"about {hours(wall)} at the rtfx {survey.measured_rtfx:.1f} measured here before")
         )
-    use = use or (cluster.resources_here(prepared.config) if len(survey.pending) else None)
     if use is not None:
-        gpu = f", {use.gpus_per_engine:g} GPU" if use.gpus_per_engine else ""
         risk = use.engines * use.window_rows * prepared.max_chunk_seconds
         risk = min(risk, float(survey.pending_seconds.sum()))
-        engines = f"{use.engines:,} engine{'s' if use.engines > 1 else ''}"
-        rows.append(("resources", f"{engines} x {use.cpus_per_engine:g} CPU{gpu}; {use.decoders} decoding"))
+        rows.append(("resources", use.sentence()))
+        if not use.nodes:
+            rows.append(("placement", "on nodes that are to come: see workers.wait_seconds"))
+        elif len(use.nodes) > 1 or use.gpus or use.first_engines:
+            rows += [("placement" if i == 0 else "", line) for i, line in enumerate(use.placement())]
         if use.gpus and survey.measured_rtfx and (price := cost.price(prepared.config.cost, use.accelerator)):
             hours_paid = float(survey.pending_seconds.sum()) / survey.measured_rtfx / 3600 * use.gpus
             rows.append(

@@ -12,11 +12,11 @@ import pytest
 
 from dawnchorus import config, graph, ids
 from dawnchorus.answering import Task, next_steps
-from dawnchorus.cluster import Resources
 from dawnchorus.engines.fake import prompt_hash
 from dawnchorus.interview import Said, hold, prepare
 from dawnchorus.llm import asked as asked_by
 from dawnchorus.llm import model_facts
+from dawnchorus.placement import Resources
 from dawnchorus.plan import Snapshot
 from dawnchorus.run import Exit
 from dawnchorus.stages.answer import AnswerSettings, Cut

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from dawnchorus import graph
 from dawnchorus.cli import app
-from dawnchorus.cluster import Resources
 from dawnchorus.config import AudioConfig, ChunkingConfig, EngineConfig, VadConfig
 from dawnchorus.errors import FingerprintMismatch
+from dawnchorus.placement import Resources
 from dawnchorus.plan import Snapshot
 from dawnchorus.run import Exit
 from dawnchorus.stages.decoded import DecodeSettings

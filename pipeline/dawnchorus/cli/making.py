@@ -65,15 +65,25 @@ def plan(
     redo: Redo = False,
     keep_old: KeepOld = False,
 ) -> None:
-    """Show what a run would do and take; writes nothing, needs no Ray."""
+    """Show what a run would do, where, and what that takes; writes nothing. Joins a cluster only to look."""
     given = locals()
+    from dawnchorus import cluster
+    from dawnchorus.placement import NoRoom
     from dawnchorus.prepare import prepare, survey
     from dawnchorus.terminal import plan_table
 
     with plainly():
         settings = read_config(**given)
         prepared = prepare(settings)
-        out.print(plan_table(prepared, survey(prepared)))
+        work = survey(prepared)
+        use, problem = None, None
+        try:
+            use = cluster.resources_ahead(settings) if len(work.pending) else None
+        except NoRoom as e:
+            problem = e
+        out.print(plan_table(prepared, work, use))
+        if problem is not None:
+            err.print(f"A run would be refused here: {problem}", soft_wrap=True)
 
 
 def assemble(

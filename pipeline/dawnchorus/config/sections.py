@@ -143,16 +143,41 @@ class WorkersConfig(Section):
         None, "Ray cluster to join; None: RAY_ADDRESS, else one is started on this machine.", text=False
     )
     engines: int | None = key(
-        None, "Engine replicas; None: one per GPU, or one per CPU core without GPUs.", text=False, ge=1
+        None, "Most engine replicas; None: one per GPU, or one per CPU core without GPUs.", text=False, ge=1
+    )
+    min_engines: int | None = key(
+        None,
+        "Replicas to begin with; up to `engines` are added while nodes join, and idle ones let go. "
+        "None: all from the beginning.",
+        text=False,
+        ge=1,
+    )
+    wait_seconds: Seconds = key(
+        0.0,
+        "How long to wait for a cluster that is too small to grow (an autoscaler is asked to); then the run "
+        "pauses. 0: refuse at once.",
+        text=False,
+        unit="s",
+        ge=0,
     )
     gpus_per_engine: float | None = key(
-        None, "GPUs of one replica; None: 1 where the cluster has GPUs, else 0.", text=False, ge=0
+        None,
+        "GPUs of one replica; 0.5: two share one. None: 1 where the cluster has GPUs or `engine.device` is "
+        "cuda, else 0.",
+        text=False,
+        ge=0,
     )
     cpus_per_engine: float | None = key(
         None, "CPU slots of one replica; None: 1 beside a GPU, else an even share.", text=False, ge=0
     )
     decoders: int | None = key(
         None, "Most decode tasks at once; None: as many as CPUs allow.", text=False, ge=1
+    )
+    decode_labels: dict[str, str] = key(
+        {},
+        "Ray labels of the nodes that decode, such as {dawnchorus/role: decode}, to keep decoding off GPU "
+        "nodes; {}: any node with a free CPU slot.",
+        text=False,
     )
     window_rows: int | None = key(
         None,

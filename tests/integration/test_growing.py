@@ -1,0 +1,85 @@
+"""A cluster that begins with nothing, and grows while the run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import head
+from kit import PATIENCE, archive, chunk_rows, transcripts
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    port = head.free_port()
+    with head.running(tmp_path, num_cpus=0, port=port):
+        yield f"127.0.0.1:{port}"
+
+
+def started(address: str, folder: Path, *words: str) -> subprocess.Popen[str]:
+    options = json.dumps({"seconds_per_audio_second": 0.5, "log": str(folder / "calls.jsonl")})
+    said = open(folder / "said.txt", "w")  # noqa: SIM115
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "dawnchorus.cli", "run", "--input", str(folder / "audio")),
+            *("--output", str(folder / "out"), "--engine", "fake", f"engine.options={options}"),
+            *(f"workers.address={address}", "workers.window_rows=1", "plan.unit_seconds=10", *words),
+        ],
+        stdout=said,
+        stderr=said,
+        text=True,
+        env={**os.environ, "COLUMNS": "160", "RAY_AUTH_MODE": "disabled"},
+    )
+
+
+def until_said(folder: Path, words: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while words not in (said := (folder / "said.txt").read_text()):
+        assert time.monotonic() < until, said
+        time.sleep(0.2)
+
+
+def num_parts(folder: Path) -> int:
+    return len(list((folder / "out" / "chunks").glob("*.parquet")))
+
+
+@pytest.mark.timeout(420)
+def test_a_run_waits_for_nodes_and_uses_those_that_join_later(address: str, tmp_path: Path) -> None:
+    archive(tmp_path / "audio", [12.0, 15.0, 9.0, 20.0, 14.0, 12.0, 8.0, 18.0, 17.0, 11.0] * 2, seed=5)
+    running = started(
+        *(address, tmp_path, "workers.wait_seconds=120", "workers.engines=3", "workers.min_engines=1"),
+        *("workers.cpus_per_engine=1", "workers.decode_labels={role: decode}"),
+    )
+    until_said(tmp_path, "Waiting up to 120 s for nodes")
+    with head.joined(tmp_path, "one", address, 3, "--labels", "role=decode"):
+        until_said(tmp_path, "Plan of run")
+        said = (tmp_path / "said.txt").read_text()
+        assert "to 3 engines x 1 CPU" in said
+        assert "1 x 3 CPUs: room for 3 engines" in said
+        while not num_parts(tmp_path):
+            time.sleep(0.2)
+            assert running.poll() is None, (tmp_path / "said.txt").read_text()
+        with head.joined(tmp_path, "two", address, 2, "--labels", "role=engine"):
+            assert running.wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+    assert transcripts(tmp_path / "out")["status"].to_pylist() == ["ok"] * 20
+    workers = {c["timing"]["worker"] for c in chunk_rows(tmp_path / "out") if c["kind"] == "chunk"}
+    assert len(workers) == 3, "the node that joined was used"
+
+
+@pytest.mark.timeout(120)
+def test_a_cluster_that_does_not_grow_pauses_the_run(address: str, tmp_path: Path) -> None:
+    archive(tmp_path / "audio", [3.0], seed=6)
+    running = started(address, tmp_path, "workers.wait_seconds=3")
+    assert running.wait(timeout=100) == 3, (tmp_path / "said.txt").read_text()
+    said = (tmp_path / "said.txt").read_text()
+    assert "the cluster is too small after 3 s" in said
+    assert "run the same command again" in said
