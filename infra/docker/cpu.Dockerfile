@@ -21,7 +21,7 @@ COPY pipeline pipeline
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir dist . \
     && wheel="$(echo dist/dawnchorus-*.whl)" \
     && PYTHONPATH=/install/lib/python3.11/site-packages pip install --no-cache-dir \
-        --prefix=/install --constraint constraints.txt "${wheel}[whisper,score,cluster]"
+        --prefix=/install --constraint constraints.txt "${wheel}[whisper,score,cluster,otel]"
 
 FROM docker.io/library/python:3.11.14-slim-bookworm
 # rsync: `ray up` copies files into the container with it. wget: KubeRay before 1.6 probes with it.

@@ -6,9 +6,11 @@ cannot disagree; engines tell of their batches, the driver of what is left. Know
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from threading import Thread
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -19,6 +21,7 @@ from dawnchorus.records import Counted, Seconds
 
 _WINDOW_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _CHUNK_SECONDS = (1, 2, 5, 10, 15, 20, 25, 30, 40)
+_LIVE_SECONDS: Seconds = 1.0
 _QUEUE_SECONDS = (0.5, 1, 2, 5, 10, 20, 40, 80, 160, 320)
 _WINDOW_SECONDS = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 80, 160)
 
@@ -131,7 +134,13 @@ class EngineWatch:
 
     def loaded(self, worker: str) -> None:
         """An engine is ready; its series ends with its process."""
-        tell(self.run_id, [("dawnchorus_engines", 1.0, {"worker": worker})])
+        Thread(target=self._live, args=(worker,), daemon=True, name="metrics").start()
+
+    def _live(self, worker: str) -> None:
+        # Ray forgets a gauge that was not set again for two of its reports.
+        while True:
+            tell(self.run_id, [("dawnchorus_engines", 1.0, {"worker": worker})])
+            time.sleep(_LIVE_SECONDS)
 
     def called(self, batches: Counted, queued: Seconds | None) -> None:
         """See `of_batches`."""

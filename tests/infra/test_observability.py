@@ -114,6 +114,7 @@ def test_what_nobody_knows_is_not_told() -> None:
         "dawnchorus_audio_remaining_seconds",
         "dawnchorus_commit_age_seconds",
     ]
+    assert ("dawnchorus_eta_seconds", 60.0, {}) in metrics.of_progress(5.0, 60.0, 1.0, None)
 
 
 def test_answers_are_observed() -> None:

@@ -43,12 +43,14 @@ def command(*words: str, code: int = 0, python: str = sys.executable, **env: str
     return done.stdout + done.stderr
 
 
-def submit(folder: Path, address: str, pace: float = 0.0, python: str = sys.executable) -> str:
+def submit(
+    folder: Path, address: str, pace: float = 0.0, python: str = sys.executable, more: tuple[str, ...] = ()
+) -> str:
     options = json.dumps({"seconds_per_audio_second": pace, "log": str(folder / "calls.jsonl")})
     return command(
         *("submit", "--address", address, "--input", str(folder / "audio"), "--output", str(folder / "out")),
         *("--engine", "fake", "--shared-paths", f"engine.options={options}"),
-        *("workers.window_rows=1", "plan.unit_seconds=10", "workers.engines=1"),
+        *("workers.window_rows=1", "plan.unit_seconds=10", "workers.engines=1", *more),
         python=python,
     )
 
@@ -122,8 +124,16 @@ def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> No
 
 def test_a_run_at_work_is_found_and_stopped_through_its_output(address: str, tmp_path: Path) -> None:
     archive(tmp_path / "audio", [6.0, 20.0, 20.0, 20.0], seed=42)
-    submit(tmp_path, address, pace=2.0)
-    wait_for_state(tmp_path, "transcribing")
+    submit(tmp_path, address, pace=2.0, more=("notify.deadline=2027-01-31T07:00+01:00",))
+    run_id = wait_for_state(tmp_path, "transcribing")["run_id"]
+    gauges = {f"ray_dawnchorus_{g}{{}}" for g in ("engines", "commit_age_seconds", "deadline")}
+    gauges.add("ray_dawnchorus_audio_remaining_seconds{}")
+    until = time.monotonic() + 60
+    while not gauges <= (metrics := metrics_of(run_id)).keys():
+        assert time.monotonic() < until, metrics
+        time.sleep(0.5)
+    assert metrics["ray_dawnchorus_engines{}"] == 1.0
+    assert metrics["ray_dawnchorus_deadline{}"] == 1801375200.0
     assert "is at work already" in submit(tmp_path, address, pace=2.0)
     said = command("stop", str(tmp_path / "out"))
     assert "Stopped." in said
