@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dawnchorus import config, doctor
+from dawnchorus import config, doctor, installing
 from dawnchorus.doctor import Check
 
 
@@ -67,7 +67,7 @@ def test_engines_that_nobody_asked_for_are_only_mentioned(tmp_path: Path) -> Non
     checks = found(input=str(tmp_path), output=str(tmp_path), engine={"name": "fake"})
     assert checks["engine hf"].detail in (
         "installed; has an LLM mode",
-        "not installed, and not asked for; has an LLM mode: pip install 'dawnchorus[hf]'",
+        "not installed, and not asked for; has an LLM mode: " + installing.command("hf"),
     )
     assert "transcribes and has an LLM mode" in checks["engine salm"].detail
     assert "transcribes" in checks["engine nemo_asr"].detail
@@ -101,8 +101,8 @@ def test_missing_packages_are_named_with_their_fix(tmp_path: Path) -> None:
         check=True,
     )
     said = {line.split("|")[1]: line.split("|") for line in done.stdout.splitlines()}
-    assert said["audio libraries"][::2] == ["False", "pip install 'dawnchorus[audio]'"]
-    assert said["voice activity detection"][::2] == ["False", "pip install 'dawnchorus[audio]'"]
+    assert said["audio libraries"][::2] == ["False", installing.command("audio")]
+    assert said["voice activity detection"][::2] == ["False", installing.command("audio")]
 
 
 def test_a_proxy_before_this_machine_itself_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,3 +117,27 @@ def test_a_proxy_before_this_machine_itself_is_told(monkeypatch: pytest.MonkeyPa
     assert "hunter2" not in proxy.detail
     monkeypatch.setenv("no_proxy", "localhost,.example.org")
     assert found()["proxy"].ok
+
+
+@pytest.mark.parametrize("name", ["whisper", "hf"])
+def test_a_device_that_cannot_be_used_is_told(tmp_path: Path, name: str) -> None:
+    """In a process that sees no GPU, whatever the machine has."""
+    engine = ["engine.name=fake", "llm.prompts=[summary]", "llm.engine=hf", "llm.device=cuda"]
+    asked = ["engine.device=cuda"] if name == "whisper" else engine
+    if name == "hf":
+        pytest.importorskip("torch")
+        from engines.tiny_chat import build
+
+        asked.append(f"llm.model={build(tmp_path / 'model')}")
+    (tmp_path / "in").mkdir()
+    words = ["doctor", f"input={tmp_path / 'in'}", f"output={tmp_path / 'out'}", *asked]
+    done = subprocess.run(
+        [sys.executable, "-m", "dawnchorus.cli", *words],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0, done.stdout
+    assert "sees no GPU that it can use" in done.stdout
+    assert "nvidia-smi" in done.stdout
+    assert "pip install" not in done.stdout.partition("sees no GPU")[2].splitlines()[0]

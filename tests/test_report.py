@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import outputs
-from dawnchorus import ids, report, schema
+from dawnchorus import ids, installing, report, schema
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report import charts, tables, words
 from dawnchorus.report.accuracy import Accuracy
@@ -232,7 +233,7 @@ def test_without_the_scoring_packages_the_report_says_so(tmp_path: Path) -> None
         check=True,
     )
     assert done.stdout.startswith("None Not scored: 1 recording with a reference. Scoring needs")
-    assert "pip install &#x27;dawnchorus[score]&#x27;" in page_of(tmp_path / "out")
+    assert html.escape(installing.command("score")) in page_of(tmp_path / "out")
 
 
 def test_of_very_many_references_a_sample_is_scored() -> None:

@@ -23,9 +23,9 @@ from importlib import metadata
 
 import psutil
 
-from dawnchorus import storage
+from dawnchorus import installing, storage
 from dawnchorus.config import AudioConfig, EngineConfig, RunConfig
-from dawnchorus.engines import ENGINES, LANGUAGE_MODELS, create, create_language_model, missing
+from dawnchorus.engines import ENGINES, LANGUAGE_MODELS, create, create_language_model, devices, missing
 from dawnchorus.engines.base import Engine, LanguageModel
 from dawnchorus.errors import DataError, UserError
 
@@ -115,14 +115,20 @@ def _engines(config: RunConfig | None) -> Iterator[Check]:
     """
     speech = config.engine if config else EngineConfig()
     answering = config.llm_engine() if config and config.llm.prompts else None
+    elsewhere = bool((config and config.workers.address) or os.environ.get("RAY_ADDRESS"))
+
+    def here(engine: EngineConfig) -> str | None:
+        return None if elsewhere else engine.device
+
     for name in {**ENGINES, **LANGUAGE_MODELS}:
         if name == speech.name:
-            yield _tried(f"engine {name}", partial(_identity, name, lambda: create(speech)))
+            yield _tried(f"engine {name}", partial(_identity, name, lambda: create(speech), here(speech)))
         elif answering is None or name != answering.name:
             yield Check(f"engine {name}", True, _installed(name))
     if answering is not None:
         model = partial(create_language_model, answering)
-        yield _tried(f"language model {answering.name}", partial(_identity, answering.name, model))
+        look = partial(_identity, answering.name, model, here(answering))
+        yield _tried(f"language model {answering.name}", look)
 
 
 def _installed(name: str) -> str:
@@ -132,8 +138,9 @@ def _installed(name: str) -> str:
     return f"installed; {able}" if fix is None else f"not installed, and not asked for; {able}: {fix}"
 
 
-def _identity(name: str, make: Callable[[], Engine | LanguageModel]) -> str:
-    """Which model an engine has, by what licence; an engine says more of the audio it takes."""
+def _identity(name: str, make: Callable[[], Engine | LanguageModel], device: str | None) -> str:
+    """Which model an engine has, by what licence; an engine says more of the audio it takes. `device` has
+    to be usable here; None: it is needed elsewhere."""
     if fix := missing(name):
         raise UserError("Its packages are not installed.", fix)
     try:
@@ -141,6 +148,8 @@ def _identity(name: str, make: Callable[[], Engine | LanguageModel]) -> str:
         identity = engine.identity()
     except ImportError as e:
         raise UserError(f"{e}.", "Install the package that cannot be imported anew.") from e
+    if device is not None:
+        devices.require(name, device)
     licence = identity.licence or engine.licence
     said = [f"{identity.model}, revision {identity.revision[:16]}"]
     if isinstance(engine, Engine):
@@ -151,7 +160,7 @@ def _identity(name: str, make: Callable[[], Engine | LanguageModel]) -> str:
 
 
 def _audio() -> Iterator[Check]:
-    fix = "pip install 'dawnchorus[audio]'"
+    fix = installing.command("audio")
     try:
         sndfile = importlib.import_module("soundfile")
         av = importlib.import_module("av")
@@ -188,7 +197,7 @@ def _decode_a_sound() -> str:
             reason = stream.failure.message if stream.failure else "nothing came out"
             raise UserError(
                 f"A plain WAV file is not decoded: {reason}.",
-                "pip install --force-reinstall 'dawnchorus[audio]'",
+                f"{installing.command('audio')} --force-reinstall",
             )
     return "a test file, in a process of its own"
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from dawnchorus import installing
 from dawnchorus.errors import UserError
 
 
@@ -86,5 +87,5 @@ def _tools() -> tuple[Any, Any]:
         import jiwer
         from whisper_normalizer.english import EnglishTextNormalizer
     except ImportError as e:
-        raise UserError("Scoring needs two more packages.", "pip install 'dawnchorus[score]'") from e
+        raise UserError("Scoring needs two more packages.", installing.command("score")) from e
     return EnglishTextNormalizer(), jiwer

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dawnchorus import installing
 from dawnchorus.errors import EngineUnavailable
 
 SAMPLING_RATE = 16_000
@@ -32,7 +33,7 @@ def _weights() -> Path:
         path = Path(folder) / _WEIGHTS
         if path.is_file():
             return path
-    raise EngineUnavailable("The VAD's weights are not here.", "pip install 'dawnchorus[audio]'")
+    raise EngineUnavailable("The VAD's weights are not here.", installing.command("audio"))
 
 
 class SpeechDetector:
@@ -51,7 +52,7 @@ class SpeechDetector:
         try:
             import onnxruntime
         except ImportError as e:
-            raise EngineUnavailable("onnxruntime is not here.", "pip install 'dawnchorus[audio]'") from e
+            raise EngineUnavailable("onnxruntime is not here.", installing.command("audio")) from e
         weights = _weights().read_bytes()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dawnchorus.errors import OutputOwned
+from dawnchorus.errors import EngineUnavailable, OutputOwned
+from dawnchorus.interview import hold, prepare
 from dawnchorus.run import Exit
 from kit import Command, archive, chunk_rows, comparable, kill, parts, speech, transcripts, wait_for
-from runner import Runner
+from runner import Runner, Silent
 from web import Web, serving
 
 HOLD = """
@@ -193,3 +194,28 @@ def test_a_run_that_commits_nothing_ends_by_itself(runner: Runner, audio: Path) 
     assert "nothing was committed for" in outcome.message
     runner.tell()
     assert runner(one).exit is Exit.OK
+
+
+def test_an_engine_that_cannot_be_loaded_ends_the_run_at_once_with_its_fix(
+    tmp_path: Path, audio: Path
+) -> None:
+    """One sentence: no retries, no pages of Ray."""
+    command = Command(str(audio), tmp_path / "out")
+    command.tell(no_load="The weights are torn.")
+    process = subprocess.run(
+        [a for a in command.arguments() if a != "--debug"], capture_output=True, text=True, timeout=120
+    )
+    assert process.returncode == 2
+    assert process.stderr.strip().splitlines()[-1] == "Error: The weights are torn. Change the script."
+    assert "Traceback" not in process.stderr
+    assert "(raylet)" not in process.stderr
+    assert len(process.stderr.splitlines()) < 20, process.stderr
+    assert not parts(command.output)
+
+
+def test_a_language_model_that_cannot_be_loaded_ends_it_with_its_fix(runner: Runner, audio: Path) -> None:
+    assert runner(audio).exit is Exit.OK
+    runner.tell(no_load="The weights are torn.")
+    held = prepare(str(runner.output), names=["summary"])
+    with pytest.raises(EngineUnavailable, match="The weights are torn"):
+        hold(held, Silent())

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+from dawnchorus import installing
 from dawnchorus.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def missing(name: str) -> str | None:
     """The command that installs what an engine needs, or None where it is all here. Imports nothing."""
     extra, packages = NEEDS.get(name, ("", ()))
     here = all(importlib.util.find_spec(p) is not None for p in packages)
-    return None if here else f"pip install 'dawnchorus[{extra}]'"
+    return None if here else installing.command(extra)
 
 
 def engine_class(name: str) -> type[Engine]:

@@ -17,6 +17,7 @@ Options (`engine.options`):
         die_hashes: SIGKILL to this process in place of an answer.
         die_after_calls: SIGKILL in place of this process's answer number n + 1.
         die_once: path; dying creates it first, and nothing dies while it exists.
+        no_load: text; loading fails with it.
         oom_above_seconds: batches of more padded seconds run out of memory.
         say: object; a prompt that holds a key is answered with that key's text, the first that fits.
 """
@@ -38,13 +39,13 @@ from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Identity, Licence, Request, Waveform
 from dawnchorus.engines.batching import run_in_batches
 from dawnchorus.engines.checks import check, error
-from dawnchorus.errors import ConfigError
+from dawnchorus.errors import ConfigError, EngineUnavailable
 from dawnchorus.records import Hypothesis, Seconds, Segment
 
 _OPTIONS = ("log", "script", "seconds_per_audio_second", "seconds_per_prompt", "context_tokens")
 _SCRIPT_KEYS = {
     *("fail_hashes", "transient_hashes", "stall_hashes", "stall_seconds"),
-    *("die_hashes", "die_after_calls", "die_once", "oom_above_seconds", "say"),
+    *("die_hashes", "die_after_calls", "die_once", "oom_above_seconds", "say", "no_load"),
 }
 
 
@@ -92,7 +93,9 @@ class FakeEngine:
         return Identity("fake", "1", {"text": "blake2b of int16 samples"})
 
     def load(self) -> None:
-        """Nothing to load."""
+        """Nothing to load; fails where the script says so."""
+        if said := self._demands().get("no_load"):
+            raise EngineUnavailable(said, "Change the script.")
 
     def close(self) -> None:
         """Nothing to free."""

@@ -22,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from dawnchorus import installing
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import hub
 from dawnchorus.engines.base import Identity, Licence, Request
@@ -31,7 +32,7 @@ from dawnchorus.engines.checks import error
 from dawnchorus.errors import ConfigError, EngineUnavailable
 from dawnchorus.records import Hypothesis
 
-INSTALL = "pip install 'dawnchorus[hf]'"
+INSTALL = installing.command("hf")
 DEFAULT_MODEL = "Qwen/Qwen3-1.7B"
 _DEFAULT_REVISION = "70d244cc86ccca08cf5af4e1e306ecf908b1ad5e"
 _OPTIONS = ("batch_tokens", "context_tokens")

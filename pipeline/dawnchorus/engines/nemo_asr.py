@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dawnchorus import storage
+from dawnchorus import installing, storage
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import hub
 from dawnchorus.engines.base import Identity, Licence, Waveform
@@ -42,7 +42,7 @@ from dawnchorus.engines.nemo_text import hypothesis, mean_logprob, probability, 
 from dawnchorus.errors import ConfigError, EngineUnavailable
 from dawnchorus.records import Hypothesis, Seconds
 
-INSTALL = "pip install 'dawnchorus[nemo]'"
+INSTALL = installing.command("nemo")
 DEFAULT_MODEL = "nvidia/parakeet-tdt-0.6b-v2"
 _CC_BY = "https://creativecommons.org/licenses/by/4.0/"
 _OPTIONS: dict[str, Any] = {"confidence": True, "language": "en"}

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dawnchorus import installing
 from dawnchorus.engines import hub
 from dawnchorus.engines.salm_manifest import MANIFEST, WEIGHTS, checked, read_manifest
 from dawnchorus.errors import EngineUnavailable
@@ -26,7 +27,7 @@ PINNED: Mapping[str, str] = {
     "Qwen/Qwen3-1.7B": "70d244cc86ccca08cf5af4e1e306ecf908b1ad5e",
 }
 """Hub commits used where the configuration names no revision."""
-INSTALL = "pip install 'dawnchorus[nemo]'"
+INSTALL = installing.command("nemo")
 BACKBONE = "llm_backbone"
 TOKENIZER_FILES = (
     "tokenizer.json",

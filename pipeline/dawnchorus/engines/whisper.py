@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines import hub
+from dawnchorus.engines import devices, hub
 from dawnchorus.engines.base import Identity, Licence, Waveform
 from dawnchorus.engines.batching import run_in_batches
 from dawnchorus.engines.checks import check
@@ -130,8 +130,11 @@ class WhisperEngine:
                 compute_type=self._dtype(),
                 cpu_threads=self._config.threads or len(os.sched_getaffinity(0)),
             )
-        except (ImportError, RuntimeError, ValueError) as e:
-            raise EngineUnavailable(f"The Whisper model in {path} cannot be loaded: {e}.", INSTALL) from e
+        except ImportError as e:
+            raise EngineUnavailable(f"faster-whisper cannot be imported: {e}.", INSTALL) from e
+        except (RuntimeError, ValueError) as e:
+            fix = devices.fix_of(e, "Download or copy the model anew.")
+            raise EngineUnavailable(f"The Whisper model in {path} cannot be loaded: {e}.", fix) from e
         self._prepare()
         self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)])
 

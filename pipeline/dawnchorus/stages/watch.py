@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from dawnchorus import logs
 from dawnchorus.config import EngineConfig
+from dawnchorus.engines import devices
 from dawnchorus.records import Counted, Seconds
 
 
@@ -32,8 +33,13 @@ class Loadable(Protocol):
 
 
 def load(engine: Loadable, config: EngineConfig, run_id: str, worker: str, watch: Watch | None) -> None:
-    """Load an engine, and say so."""
+    """Load an engine, and say so.
+
+    Raises:
+        UserError: what is wrong with its device, its package or its weights.
+    """
     began = time.perf_counter()
+    devices.require(config.name, config.device)
     engine.load()
     spent = round(time.perf_counter() - began, 3)
     about = {"engine": config.name, "model": config.model, "device": config.device, "worker": worker}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dawnchorus import installing
 from dawnchorus.errors import EngineUnavailable
 from dawnchorus.storage import redact
 
@@ -48,7 +49,7 @@ def root(name: str) -> Iterator[None]:
     except ImportError as e:
         raise EngineUnavailable(
             f"OTEL_EXPORTER_OTLP_ENDPOINT is set, and {e.name} is not installed.",
-            "pip install 'dawnchorus[otel]', or unset it.",
+            f"{installing.command('otel')}, or unset it.",
         ) from e
     _traces = Traces()
     try:
