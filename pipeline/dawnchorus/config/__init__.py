@@ -14,15 +14,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from dawnchorus.config.asking import LlmConfig, PromptConfig
 from dawnchorus.config.sections import (
     AudioConfig,
     ChunkingConfig,
     CostConfig,
     EngineConfig,
-    LlmConfig,
     ManifestConfig,
     PlanConfig,
-    PromptConfig,
     PublishConfig,
     ResumeConfig,
     Section,
