@@ -25,7 +25,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
 
-from dawnchorus import auth, logs
+from dawnchorus import auth, logs, storage
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused
 from dawnchorus.placement import ENGINE_SHARE, Node, NoRoom, Resources, share_out, wanted
@@ -36,6 +36,17 @@ _ACCELERATOR = "accelerator_type:"
 """Ray's resource of a node with that GPU, such as `accelerator_type:H100`."""
 _LOOK_SECONDS = 1.0
 _WORKER_ENV = {"OMP_NUM_THREADS": "1"}
+
+
+def joined(config: RunConfig) -> str | None:
+    """The address of the cluster that a run joins; None where it starts one on this machine."""
+    return config.workers.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def beginning(config: RunConfig) -> str:
+    """What `start` is about to do, in a few words."""
+    address = joined(config)
+    return f"Joining the cluster at {storage.redact(address)} ..." if address else "Starting Ray ..."
 
 
 def start(config: RunConfig) -> None:
@@ -49,10 +60,11 @@ def start(config: RunConfig) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Ray's core logs its own retries as errors on the driver's terminal; ours are rows and messages.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    address = config.workers.address or os.environ.get("RAY_ADDRESS")
+    address = joined(config)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        ray.init(address=address, runtime_env={"env_vars": _WORKER_ENV | logs.worker_env()}, **quiet)
+        with _stderr_held_back():
+            ray.init(address=address, runtime_env={"env_vars": _WORKER_ENV | logs.worker_env()}, **quiet)
         return
     # Inherited, not a runtime_env: with one, Ray cannot use the workers that it starts ahead.
     os.environ.update(_WORKER_ENV)
@@ -94,6 +106,8 @@ def tune(block_bytes: int) -> None:
     context.target_max_block_size = max(2 * _MIB, min(32 * _MIB, block_bytes))
     # Our own watchdog decides; 30 minutes without a block is a spot drought, not a fault.
     context.execution_no_progress_timeout_s = -1
+    # An engine with one window in work and one waiting is busy; at Ray's 1.75 a pool hardly ever grew.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     context.actor_init_retry_on_errors = True
     context.max_consecutive_actor_init_deaths = 4
     context.raise_original_map_exception = True
@@ -147,7 +161,8 @@ def resources(config: RunConfig, say: Callable[[str], None]) -> Resources:
                 return share_out(config, nodes())
             except NoRoom as e:
                 if time.monotonic() >= end:
-                    raise RunPaused(f"the cluster is too small after {limit:.0f} s: {e.message}") from e
+                    why = e.message.removesuffix(".")
+                    raise RunPaused(f"the cluster is too small after {limit:.0f} s: {why}") from e
     finally:
         # Else the autoscaler would keep the nodes when the run no longer needs them.
         request_resources(bundles=[])
@@ -160,7 +175,7 @@ def resources_ahead(config: RunConfig) -> Resources:
     Raises:
         NoRoom: nothing would fit.
     """
-    if config.workers.address or os.environ.get("RAY_ADDRESS"):
+    if joined(config):
         start(config)
         try:
             return share_out(config, nodes())

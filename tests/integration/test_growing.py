@@ -32,7 +32,7 @@ def started(address: str, folder: Path, *words: str) -> subprocess.Popen[str]:
         [
             *(sys.executable, "-m", "dawnchorus.cli", "run", "--input", str(folder / "audio")),
             *("--output", str(folder / "out"), "--engine", "fake", f"engine.options={options}"),
-            *(f"workers.address={address}", "workers.window_rows=1", "plan.unit_seconds=10", *words),
+            *(f"workers.address={address}", "workers.window_rows=1", "plan.unit_seconds=1", *words),
         ],
         stdout=said,
         stderr=said,
@@ -54,7 +54,7 @@ def num_parts(folder: Path) -> int:
 
 @pytest.mark.timeout(420)
 def test_a_run_waits_for_nodes_and_uses_those_that_join_later(address: str, tmp_path: Path) -> None:
-    archive(tmp_path / "audio", [12.0, 15.0, 9.0, 20.0, 14.0, 12.0, 8.0, 18.0, 17.0, 11.0] * 2, seed=5)
+    archive(tmp_path / "audio", [6.0] * 60, seed=5)
     running = started(
         *(address, tmp_path, "workers.wait_seconds=120", "workers.engines=3", "workers.min_engines=1"),
         *("workers.cpus_per_engine=1", "workers.decode_labels={role: decode}"),
@@ -68,9 +68,10 @@ def test_a_run_waits_for_nodes_and_uses_those_that_join_later(address: str, tmp_
         while not num_parts(tmp_path):
             time.sleep(0.2)
             assert running.poll() is None, (tmp_path / "said.txt").read_text()
-        with head.joined(tmp_path, "two", address, 2, "--labels", "role=engine"):
+        # More slots than the third engine takes: of new ones Ray keeps a part for the other stages.
+        with head.joined(tmp_path, "two", address, 6, "--labels", "role=engine"):
             assert running.wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
-    assert transcripts(tmp_path / "out")["status"].to_pylist() == ["ok"] * 20
+    assert transcripts(tmp_path / "out")["status"].to_pylist() == ["ok"] * 60
     workers = {c["timing"]["worker"] for c in chunk_rows(tmp_path / "out") if c["kind"] == "chunk"}
     assert len(workers) == 3, "the node that joined was used"
 
@@ -82,4 +83,4 @@ def test_a_cluster_that_does_not_grow_pauses_the_run(address: str, tmp_path: Pat
     assert running.wait(timeout=100) == 3, (tmp_path / "said.txt").read_text()
     said = (tmp_path / "said.txt").read_text()
     assert "the cluster is too small after 3 s" in said
-    assert "run the same command again" in said
+    assert "run the same command" in said
