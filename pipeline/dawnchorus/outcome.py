@@ -9,7 +9,7 @@ from typing import Any
 from dawnchorus import storage
 from dawnchorus.errors import RunPaused
 from dawnchorus.reconcile import Reconciliation
-from dawnchorus.report.words import many
+from dawnchorus.wording import be, every, many
 
 
 class Exit(IntEnum):
@@ -56,6 +56,9 @@ class Outcome:
             (f"  {k['kind']}", f"{k['num']:,}: {k['examples'][0]['message']}")
             for k in made["failures"]["kinds"]
         ]
+        if made["totals"]["elsewhere"]:
+            kept = f"{many(made['totals']['elsewhere'], 'row')} in transcripts, not counted above"
+            rows.append(("other inputs", kept))
         if found.num_answers:
             rows.append(("answers", answers_said(found)))
         if spent["rtfx"]:
@@ -94,12 +97,8 @@ def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> 
     """One sentence on how the run ended, with what to do next."""
     done = found.num_recordings - found.num_missing
     if code is Exit.OK:
-        one = found.num_recordings == 1
-        return (
-            "The one recording is accounted for."
-            if one
-            else f"All {found.num_recordings:,} recordings are accounted for."
-        )
+        num = found.num_recordings
+        return f"{every(num, 'recording')} {be(num)} accounted for."
     if code is Exit.UNRECONCILED:
         return f"{found.num_problems} things do not add up, first: {found.problems[0]}."
     if code is Exit.INTERRUPTED:

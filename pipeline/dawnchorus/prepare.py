@@ -99,6 +99,7 @@ class Prepared:
             "num_recordings": self.summary.num_recordings,
             "num_duplicates": self.summary.num_duplicates,
             "num_bad": self.summary.num_bad,
+            "files": self.summary.files,
             "saved_at": time.time(),
         }
         text = storage.redact(json.dumps(about, indent=1))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import ledger, plan, storage, tracing
+from dawnchorus import earlier, ledger, plan, storage, tracing
 from dawnchorus.assemble import RunFacts
 from dawnchorus.config import PublishConfig
 from dawnchorus.prepare import Prepared
@@ -47,10 +47,12 @@ def job(prepared: Prepared) -> Job:
 
 
 def jobs_of(output: str) -> Iterator[Job]:
-    """The publishing of every run that `output` holds, newest first, from what the runs saved."""
+    """The publishing of every run that `output` holds, newest first, from what the runs saved; without
+    the bad lines that a newer run has read again."""
     found = []
     for info in storage.list_files(storage.join(output, "_runs"), "run.json"):
         found.append((json.loads(storage.read_bytes(info.url)), storage.parent(info.url)))
+    newer: list[earlier.Reading] = []
     for about, url in sorted(found, key=lambda f: -f[0]["saved_at"]):
         names = ("engine", "model", "model_revision", "run_id", "fingerprint")
         parts = [
@@ -58,7 +60,10 @@ def jobs_of(output: str) -> Iterator[Job]:
         ]
         config = PublishConfig.model_validate(about["config"]["publish"])
         facts = RunFacts(**{n: about[n] for n in names}, english_only=about.get("english_only", False))
-        yield Job(output, url, facts, about["metadata"], pa.concat_tables(parts), config)
+        mine = earlier.reading_of(about, url)
+        manifest = earlier.without_void(pa.concat_tables(parts), mine, newer)
+        newer.append(mine)
+        yield Job(output, url, facts, about["metadata"], manifest, config)
 
 
 def due(
@@ -120,13 +125,25 @@ def publish(job: Job, epoch: int, replace: bool = True) -> int:
     Raises:
         Fenced: another run owns the output by now.
     """
+    num_new = 0
     staged = stage(job, epoch, replace)
-    if staged is None:
-        return 0
-    snapshot, act = staged
+    if staged is not None:
+        snapshot, act = staged
 
-    def one(home: int) -> int:
-        return sum(t["num_new"][0].as_py() for t in act(pa.table({"id": [home]})))
+        def one(home: int) -> int:
+            return sum(t["num_new"][0].as_py() for t in act(pa.table({"id": [home]})))
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return sum(pool.map(one, range(snapshot.num_groups)))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            num_new = sum(pool.map(one, range(snapshot.num_groups)))
+    remove_void(job, epoch)
+    return num_new
+
+
+def remove_void(job: Job, epoch: int) -> int:
+    """Take away rows for lines of a manifest that this run read again; after publishing, one file at a time.
+    Returns how many.
+
+    Raises:
+        Fenced: another run owns the output by now.
+    """
+    return earlier.remove(job.output, job.facts.run_id, job.manifest, epoch)

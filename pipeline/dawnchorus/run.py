@@ -153,9 +153,11 @@ def _passes(
 @tracing.span("publish")
 def _publish(prepared: Prepared, epoch: int) -> None:
     """Graph 2 over what is due."""
-    staged = publishing.stage(publishing.job(prepared), epoch)
+    job = publishing.job(prepared)
+    staged = publishing.stage(job, epoch)
     if staged is not None:
         graph.transcripts(*staged).materialize()
+    publishing.remove_void(job, epoch)
 
 
 __all__ = ["Exit", "Outcome", "Ui", "run"]

@@ -18,10 +18,11 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dawnchorus import export, ledger, storage
+from dawnchorus import earlier, export, ledger, storage
 from dawnchorus.errors import ConfigError
 from dawnchorus.export.cues import clean
 from dawnchorus.records import Seconds
+from dawnchorus.wording import many
 
 _COLUMNS = ["audio_filepath", "offset", "duration", "pred_text", "status", "failure", "flags", "answers"]
 _STYLES = {"ok": "green", "empty": "dim", "failed": "bold red"}
@@ -34,6 +35,7 @@ class _Totals:
     statuses: Counter[str] = field(default_factory=Counter)
     seconds: Seconds = 0.0
     num_partial: int = 0
+    num_elsewhere: int = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.statuses.update({v["values"]: v["counts"] for v in pc.value_counts(batch["status"]).to_pylist()})
@@ -55,9 +57,11 @@ def show_table(
     if status is not None and status not in _STYLES:
         raise ConfigError(f"There is no status {status!r}.", f"Choose one of: {', '.join(_STYLES)}.")
     export.require_transcripts(output)
-    totals = _Totals()
-    for batch in export.rows(output, ["status", "duration", "failure"], 65_536):
+    totals, ids = _Totals(), list[pa.Array]()
+    for batch in export.rows(output, ["recording_id", "status", "duration", "failure"], 65_536):
         totals.add(batch)
+        ids.append(batch["recording_id"])
+    totals.num_elsewhere = earlier.count(storage.absolute(output), pa.chunked_array(ids, pa.string()))
     wanted = totals.statuses.total() if status is None else totals.statuses[status]
     yield _table(_first(output, limit, status), answers)
     if wanted > limit:
@@ -139,13 +143,15 @@ def _answers(row: dict[str, Any]) -> Text:
 
 def _totals_line(totals: _Totals) -> Text:
     count = totals.statuses
-    line = Text(f"{count.total():,} recordings, {clock(totals.seconds)} of audio: ", style="bold")
+    line = Text(f"{many(count.total(), 'recording')}, {clock(totals.seconds)} of audio: ", style="bold")
     for n, name in enumerate(_STYLES):
         line.append(
             f"{', ' if n else ''}{count[name]:,} {name}", style=_STYLES[name] if count[name] else "dim"
         )
     if totals.num_partial:
         line.append(f" ({totals.num_partial:,} of the ok ones in part)", style="yellow")
+    if totals.num_elsewhere:
+        line.append(f"; {many(totals.num_elsewhere, 'row')} of earlier inputs among them", style="yellow")
     return line
 
 

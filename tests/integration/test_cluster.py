@@ -174,6 +174,6 @@ def test_a_laptop_needs_the_base_install_only(address: str, tmp_path: Path) -> N
     archive(tmp_path / "audio", [4.0, 6.0], seed=44)
     assert "is submitted" in submit(tmp_path, address, python=python)
     watched = command("status", str(tmp_path / "out"), "--watch", "--address", address, python=python)
-    assert "All 2 recordings are accounted for." in watched
-    assert "All 2 recordings" in command("logs", str(tmp_path / "out"), "--address", address, python=python)
+    assert "Both recordings are accounted for." in watched
+    assert "Both recordings" in command("logs", str(tmp_path / "out"), "--address", address, python=python)
     assert "2 recordings" in command("show", str(tmp_path / "out"), python=python)

@@ -235,3 +235,34 @@ def test_decode_does_not_fuse_into_the_engine(
 def test_one_block_per_unit(one_ray: None) -> None:
     for count in (1, 7, 300):
         assert ray.data.range(count, override_num_blocks=count).materialize().num_blocks() == count
+
+
+def test_a_mended_manifest_leaves_no_phantom_rows(runner: Runner, audio: Path) -> None:
+    source = runner.folder / "m.jsonl"
+    paths = [str(p) for p in sorted(audio.iterdir())]
+    good = [json.dumps({"audio_filepath": p}) for p in paths[:2]]
+    dropped = json.dumps({"audio_filepath": paths[2], "offset": 0.0, "duration": 4.0})
+    source.write_text("\n".join([*good, "{not json", "[]", dropped]))
+    assert runner(source, manifest__max_bad_share=1.0).exit is Exit.OK
+    other = runner.folder / "other.jsonl"
+    other.write_text(f"{json.dumps({'audio_filepath': paths[2]})}\n{{neither")
+    assert runner(other).exit is Exit.OK
+    assert len(transcripts(runner.output)) == 7
+    calls = len(runner.calls())
+
+    # A pilot of the mended manifest reads it in part only: nothing is void yet.
+    source.write_text("\n".join([*good, json.dumps({"audio_filepath": paths[2]})]))
+    assert runner(source, limit=1).exit is Exit.OK
+    assert len(transcripts(runner.output)) == 7
+
+    outcome = runner(source, resume__retry_failed=[])
+    assert outcome.exit is Exit.OK, outcome.message
+    rows = transcripts(runner.output).to_pylist()
+    assert sum(r["status"] == "failed" for r in rows) == 1, "the bad line of the other manifest stays"
+    assert len(rows) == 5
+    assert len(runner.calls()) == calls, "nothing is transcribed again"
+    assert dict(outcome.rows())["other inputs"].startswith("2 rows")
+    said = CliRunner().invoke(app, ["show", str(runner.output)]).output
+    assert "2 rows of earlier inputs" in " ".join(said.split())
+    assert CliRunner().invoke(app, ["assemble", str(runner.output)]).exit_code == 0
+    assert len(transcripts(runner.output)) == 5, "older runs do not bring them back"

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import forgotten, publishing, report, storage
+from dawnchorus import earlier, forgotten, publishing, report, storage
 from dawnchorus.forgotten import COUNT_KEY
 from dawnchorus.reconcile import reconcile
 
@@ -68,17 +68,14 @@ def _rewrite(url: str, ids: pa.Array, is_manifest: bool, check: Check) -> int:
     num = _num_held(url, ids)
     if not num:
         return 0
+    if not is_manifest:
+        return earlier.remove_rows(url, ids, check)
     table = storage.read_table(url)
     kept = table.filter(pc.invert(pc.is_in(table["recording_id"], value_set=ids)))
     check()
-    if not len(kept) and not is_manifest:
-        storage.delete(url)
-        return num
-    if is_manifest:
-        said = dict(table.schema.metadata or {})
-        said[COUNT_KEY.encode()] = str(int(said.get(COUNT_KEY.encode(), b"0")) + num).encode()
-        kept = kept.replace_schema_metadata(said)
-    storage.put_atomic(url, storage.parquet_bytes(kept))
+    said = dict(table.schema.metadata or {})
+    said[COUNT_KEY.encode()] = str(int(said.get(COUNT_KEY.encode(), b"0")) + num).encode()
+    storage.put_atomic(url, storage.parquet_bytes(kept.replace_schema_metadata(said)))
     return num
 
 

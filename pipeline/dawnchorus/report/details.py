@@ -10,6 +10,7 @@ import yaml
 from dawnchorus.report import charts, words
 from dawnchorus.report.markup import code, escape, moment, number, say, table, where
 from dawnchorus.report.words import cut, length
+from dawnchorus.wording import every
 
 _MAX_KINDS = 50
 _MAX_WORKERS = 24
@@ -46,13 +47,13 @@ def _kind(kind: Mapping[str, Any]) -> str:
 def _one_by_one(report: Report) -> str:
     num, listed = report["failures"]["num"], report["failures"]["rows"]
     rows = [[where(r), code(r["kind"]), say(r["message"]), f"{r['attempts']}"] for r in listed]
-    shown = "All" if num == len(rows) else "The first"
+    shown = every(num, "failure") if num == len(rows) else f"The first {len(rows):,} failures"
     beyond = (
         f"<p>The other {num - len(rows):,} with any SQL that reads Parquet, such as DuckDB: "
         f"{code(report['commands']['query_failed'])}</p>"
     )
     return (
-        f"<details><summary>{shown} {words.many(len(rows), 'failure')} one by one</summary>"
+        f"<details><summary>{shown} one by one</summary>"
         f"{table(('audio', 'kind', 'reason', 'tries'), rows)}</details>{beyond if num > len(rows) else ''}"
     )
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from dawnchorus import cost, forgotten, ledger, storage
+from dawnchorus import cost, earlier, forgotten, ledger, storage
 from dawnchorus.config import CostConfig, RunConfig, config_keys
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.records import Seconds
@@ -30,6 +30,7 @@ from dawnchorus.report.tables import (
     Work,
     among,
     manifest_keys,
+    num_elsewhere,
     read_work,
     rows_of_run,
 )
@@ -70,7 +71,10 @@ def gather(
         "run_id": run_id,
         "made_at": now,
         "output": storage.readable(output),
-        "totals": _totals(found, rows, about, (forgotten.saved(url) or (0, 0))[1]),
+        "totals": {
+            **_totals(found, rows, about, (forgotten.saved(url) or (0, 0))[1]),
+            "elsewhere": num_elsewhere(output, wanted) if earlier.reading_of(about, url).whole else 0,
+        },
         "coverage": {"audio": rows.audio_seconds, **rows.coverage},
         "failures": _failures(rows),
         "flags": [{"flag": f, "num": n} for f, n in rows.flags.most_common(_MAX_FLAGS)],

@@ -278,3 +278,9 @@ def rows_of_run(
             keep &= pc.equal(batch["fingerprint"], fingerprint).to_numpy(zero_copy_only=False)
         if keep.any():
             yield batch.filter(pa.array(keep)), at[keep]
+
+
+def num_elsewhere(output: str, wanted: NDArray[np.uint64]) -> int:
+    """How many transcript rows are of recordings that this manifest does not have."""
+    batches = export.rows(output, ["recording_id"], 65_536)
+    return sum(int((positions(wanted, keys(b["recording_id"])) < 0).sum()) for b in batches)

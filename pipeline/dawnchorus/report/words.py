@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dawnchorus.records import Seconds
+from dawnchorus.wording import be, every
+from dawnchorus.wording import many as many
 
 _HINTS = {
     "not_found": "Check the path in the manifest, and whether the upload was finished.",
@@ -29,7 +31,7 @@ _HINTS = {
     "damaged_audio": "Parts of the file are damaged: what decodes is transcribed.",
 }
 _PASSING = "Likely to pass: run the same command again."
-_FINAL = "Will be the same tomorrow; after mending, run with --retry-failed."
+_FINAL = "Will be the same tomorrow; after mending, run it with --retry-failed all."
 
 
 def hint(kind: str, transient: bool) -> str:
@@ -46,11 +48,6 @@ def length(seconds: Seconds) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h" if hours >= 100 or not minutes else f"{hours} h {minutes} min"
-
-
-def many(num: int, word: str) -> str:
-    """`1 recording`, `2 recordings`."""
-    return f"{num:,} {word}" if num == 1 else f"{num:,} {word}s"
 
 
 def short(num: int) -> str:
@@ -78,12 +75,10 @@ def headline(report: Mapping[str, Any]) -> str:
     if not num:
         return "All was forgotten." if totals.get("forgotten") else "There was nothing to transcribe."
     if totals["failed"] == num:
-        return f"All {many(num, 'recording')} failed." if num > 1 else "The one recording failed."
+        return f"{every(num, 'recording')} failed."
     if totals["failed"]:
-        return f"All {many(num, 'recording')} are accounted for; {totals['failed']:,} failed."
-    return (
-        f"All {many(num, 'recording')} are transcribed." if num > 1 else "The one recording is transcribed."
-    )
+        return f"{every(num, 'recording')} are accounted for; {totals['failed']:,} failed."
+    return f"{every(num, 'recording')} {be(num)} transcribed."
 
 
 def lede(report: Mapping[str, Any]) -> str:
@@ -105,6 +100,8 @@ def lede(report: Mapping[str, Any]) -> str:
         sentences.append(f"{totals['transient']:,} may pass: run the same command again.")
     if totals.get("forgotten"):
         sentences.append(f"Forgotten, and not counted: {many(totals['forgotten'], 'recording')}.")
+    if totals.get("elsewhere"):
+        sentences.append(f"Of other inputs, and not counted: {many(totals['elsewhere'], 'row')}.")
     if totals["missing"]:
         sentences.append("The same command goes on where this stopped.")
     return " ".join(sentences)
