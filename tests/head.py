@@ -37,7 +37,9 @@ def running(
     scripts = Path(sys.executable).parent
     # Ray's sockets lie below it, and a socket's path may have 107 characters.
     temporary = Path(tempfile.mkdtemp(prefix="dc-ray-"))
-    here = {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    # As after `/path/to/venv/bin/ray start`: `python` on the PATH is another one, or none.
+    elsewhere = [p for p in os.environ["PATH"].split(os.pathsep) if p != str(scripts)]
+    here = {"PATH": os.pathsep.join(elsewhere), "OMP_NUM_THREADS": "1"}
     command = [
         *(str(scripts / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
         *("--port", str(port), "--num-cpus", str(num_cpus), "--temp-dir", str(temporary)),

@@ -90,7 +90,7 @@ def ask(config: RunConfig, job: Job, epoch: int, ui: AnswerUi) -> BaseException 
         answers.fold(job.output, job.run_url, epoch, [job.asked])
         return None
     if not ray.is_initialized():
-        ui.say("Starting Ray ...")
+        ui.say(cluster.beginning(config))
     cluster.start(config)
     use = share_out(config, cluster.resources(config, ui.say))
     ui.asking(left, use)

@@ -31,21 +31,39 @@ def look(
     output: str, run_id: str | None = None, cluster: Cluster | None = None
 ) -> tuple[Status | None, Submitted | None]:
     """One run of an output, by default the one that wrote last: what it says of itself, and what the
-    cluster says. A run that was just submitted has said nothing yet.
+    cluster says of its submission. A run that was just submitted has said nothing yet. `run_id` may be the
+    id of a submission.
 
     Raises:
         UserError: neither knows of it.
     """
-    runs = [s for s in runs_of(output) if run_id in (None, s.run_id)]
-    submitted = cluster.latest(output, run_id) if cluster else None
-    if submitted is not None and submitted.is_alive:
-        runs = [s for s in runs if s.run_id == submitted.run_id and s.updated_at >= (submitted.started or 0)]
+    runs = _named(runs_of(output), run_id)
+    submitted = latest(output, run_id, cluster) if cluster else None
     if not runs and submitted is None:
         which = f"run {run_id}" if run_id else "run"
         raise UserError(f"There is no {which} in {storage.shown(output)}.", "Check the output's address.")
-    if runs and submitted is not None and submitted.run_id != runs[0].run_id:
-        submitted = None
-    return (runs[0] if runs else None), submitted
+    if submitted is None or not runs:
+        return (runs[0] if runs else None), submitted
+    told = [s for s in runs if s.submission_id == submitted.submission_id]
+    if submitted.is_alive:
+        return (told[0] if told else None), submitted
+    if told and told[0] is runs[0]:
+        return told[0], submitted
+    # Either the job ended before it could write, or somebody ran here since.
+    return (None, submitted) if (submitted.started or 0.0) > runs[0].updated_at else (runs[0], None)
+
+
+def latest(output: str, run_id: str | None, cluster: Cluster) -> Submitted | None:
+    """The latest submission that writes to `output`, of one run if it is given."""
+    found = cluster.submissions(output)
+    if run_id is not None:
+        ids = {run_id, *(s.submission_id for s in _named(runs_of(output), run_id))}
+        found = [s for s in found if s.submission_id in ids]
+    return found[-1] if found else None
+
+
+def _named(runs: list[Status], run_id: str | None) -> list[Status]:
+    return [s for s in runs if run_id in (None, s.run_id, s.submission_id)]
 
 
 def ask_to_stop(output: str, run_id: str) -> None:
@@ -96,7 +114,7 @@ def _waiting(submitted: Submitted | None) -> Group:
     if submitted is None:
         return Group()
     colour = "bold cyan" if submitted.is_alive else "bold red"
-    head = Text.assemble((f"run {submitted.run_id}", "bold"), "  ", (submitted.status.lower(), colour))
+    head = Text.assemble((submitted.submission_id, "bold"), "  ", (submitted.status.lower(), colour))
     lines = [Text("It has not begun to write yet.", style="dim")]
     if not submitted.is_alive:
         lines = [Text("It ended before it could write: `dawnchorus logs` shows why. Its last line:")]
@@ -106,13 +124,11 @@ def _waiting(submitted: Submitted | None) -> Group:
 
 def status_rows(status: Status, now: float) -> Iterable[tuple[str, RenderableType]]:
     """Label and value of each line."""
-    share = status.done_audio / status.total_audio if status.total_audio else 1.0
-    bar = Table.grid(padding=(0, 1))
-    bar.add_row(
-        ProgressBar(total=1.0, completed=min(1.0, share), width=_WIDTH),
-        f"{share:.0%}  {span(status.done_audio)} of {span(status.total_audio)}",
-    )
-    yield "audio", bar
+    if status.total_audio:
+        share = _share(status)
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(total=1.0, completed=share, width=_WIDTH), _audio(status))
+        yield "audio", bar
     failed = f", {status.num_failed:,} failed" if status.num_failed else ""
     yield "recordings", f"{status.num_done:,} of {status.num_recordings:,}{failed}"
     for kind, number in sorted(status.failures.items(), key=lambda f: (-f[1], f[0])):
@@ -139,15 +155,45 @@ def status_rows(status: Status, now: float) -> Iterable[tuple[str, RenderableTyp
         yield "submission", status.submission_id
 
 
+def _share(status: Status) -> float:
+    """Of its audio, of which the total may be an estimate: all of it is done with the last recording."""
+    share = status.done_audio / status.total_audio if status.total_audio else 0.0
+    return min(share, 1.0 if status.num_done >= status.num_recordings else 0.99)
+
+
+def _audio(status: Status) -> str:
+    return f"{_share(status):.0%}  {span(status.done_audio)} of {span(status.total_audio)}"
+
+
+def status_line(status: Status | None, submitted: Submitted | None = None, now: float | None = None) -> str:
+    """One line about a run, where nobody can see a panel change."""
+    now = time.time() if now is None else now
+    if status is None:
+        return f"{submitted.submission_id}: {submitted.status.lower()}" if submitted else ""
+    word, _ = condition(status, submitted, now)
+    parts = [f"{status.num_done:,} of {status.num_recordings:,} recordings"]
+    if status.num_failed:
+        parts.append(f"{status.num_failed:,} failed")
+    if status.total_audio:
+        parts.append(f"audio {_audio(status)}")
+    if status.rtfx is not None and not status.is_over:
+        parts.append(f"rtfx {status.rtfx:.1f}")
+    if status.eta_seconds is not None and not status.is_over:
+        parts.append(f"{span(status.eta_seconds)} left")
+    return f"{word}: {', '.join(parts)}"
+
+
 def runs_table(runs: list[Status], now: float | None = None) -> Table:
     """One line per run."""
     now = time.time() if now is None else now
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("run", "how", "audio", "recordings", "failed", "rtfx", "began"):
-        table.add_column(name, no_wrap=True)
+    # The id is there to be copied, so it stays whole where the others have to wrap.
+    table.add_column("run", no_wrap=True, min_width=max((len(s.run_id) for s in runs), default=0))
+    for name in ("how", "audio", "recordings", "failed", "rtfx", "began"):
+        table.add_column(name)
     for s in runs:
         word, colour = condition(s, None, now)
-        share = f"{s.done_audio / s.total_audio:.0%} of {span(s.total_audio)}" if s.total_audio else ""
+        share = f"{_share(s):.0%} of {span(s.total_audio)}" if s.total_audio else ""
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(s.started_at))
         rtfx = f"{s.rtfx:.1f}" if s.rtfx else ""
         counts = f"{s.num_done:,} of {s.num_recordings:,}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from dawnchorus import cost, logs, metrics, notify, report, signals, storage, tracing
+from dawnchorus import cost, logs, metrics, notify, plan, report, signals, storage, tracing
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
@@ -34,7 +34,10 @@ class Recorded:
         self.ui = ui
         facts = prepared.facts
         about = {"engine": facts.engine, "model": facts.model, "num_recordings": len(prepared.manifest)}
-        self.writer: Writer = recording.begin(prepared.run_url, facts.run_id, epoch, **about)
+        total = float(plan.estimated_seconds(prepared.manifest).sum())
+        self.writer: Writer = recording.begin(
+            prepared.run_url, facts.run_id, epoch, total_audio=total, **about
+        )
         self.config = prepared.config
         logs.bind(run_id=facts.run_id)
         logs.event("run_started", output=storage.shown(prepared.output), attempt=epoch, **about)
@@ -125,6 +128,7 @@ class Recorded:
     def ended(self, outcome: Outcome) -> None:
         """How it ended, with the final counts."""
         found = outcome.reconciliation
+        done, total = self._audio(outcome)
         self.writer.update(
             at_once=True,
             state="ended",
@@ -133,8 +137,8 @@ class Recorded:
             num_recordings=found.num_recordings,
             num_done=found.num_recordings - found.num_missing,
             num_failed=found.num_failed,
-            total_audio=outcome.report["coverage"]["audio"],
-            done_audio=outcome.report["coverage"]["audio"],
+            total_audio=total,
+            done_audio=done,
             failures={k["kind"]: k["num"] for k in outcome.report["failures"]["kinds"]},
             rtfx=outcome.report["time"]["rtfx"] or None,
             cost=outcome.report["cost"]["dollars"],
@@ -142,6 +146,16 @@ class Recorded:
             rtfx_now=None,
         )
         self._tell(_EVENTS.get(outcome.exit, "failed"))
+
+    def _audio(self, outcome: Outcome) -> tuple[Seconds, Seconds]:
+        """What is done and what there is: as measured once nothing is left, until then as planned."""
+        published = float(outcome.report["coverage"]["audio"])
+        found, planned = outcome.reconciliation, self.writer.status.total_audio
+        num_left = found.num_missing + found.num_transient
+        if not num_left:
+            return published, published
+        left = planned * num_left / found.num_recordings
+        return max(published, self.writer.status.done_audio), max(planned, published + left)
 
     def _cost(self, elapsed: Seconds) -> float | None:
         """Dollars for the GPUs held so far by this command, as long as they are priced."""

@@ -101,7 +101,7 @@ def _transcribe(
     prepared: Prepared, owner: fence.Fence, work: Survey, ui: Ui
 ) -> tuple[Resources | None, BaseException | None]:
     """Graph 1 as far as it can go, then graph 2 however that ended; what stopped graph 1, if anything."""
-    ui.say("Starting Ray ...")
+    ui.say(cluster.beginning(prepared.config))
     cluster.start(prepared.config)
     use = None
     with signals.terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:

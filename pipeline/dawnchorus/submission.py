@@ -1,35 +1,36 @@
 """A run on a cluster, from a laptop: submit it as a Ray job, look at it, read its log, stop it.
 
-Needs the base install only: the package travels with the job, so the cluster runs this version of it. A run
-keeps its name over all submissions, so submitting the same run again goes on with it. Knows no tables.
+Needs the base install only: the package travels with the job, so the cluster runs this version of it. The run
+is the one that `dawnchorus run` would be, with the same id. The job's name is made of what a laptop can know
+of it (where it reads, where it writes, how), so that nobody starts the same twice. Knows no tables.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-import dawnchorus
-from dawnchorus import auth, ids, logs, storage
+from dawnchorus import auth, ids, logs, parcel, storage
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import ConfigError, StorageUnavailable, Transient, UserError
 from dawnchorus.progress import SUBMISSION_VARIABLE
 from dawnchorus.records import Seconds
 
 _ALIVE = {"PENDING", "RUNNING"}
-_RUN_KEY = "dawnchorus.run_id"
+_JOB_KEY = "dawnchorus.job"
 _OUTPUT_KEY = "dawnchorus.output"
 _MOST_SUBMISSIONS = 1000
 _START_SECONDS: Seconds = 60.0
+_ANSWER_SECONDS: Seconds = 10.0
+"""How long an address may be silent: without a limit one that is switched off costs two minutes."""
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -38,13 +39,17 @@ _TALKATIVE = (
 """Loggers that tell of uploads and closed sockets, each with a level of its own."""
 
 
+class Unreachable(UserError):
+    """No job server answers, or not as one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """One submission of a run to a cluster. `status` is Ray's: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED;
+    """One submission of a job to a cluster. `status` is Ray's: PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED;
     times are epoch seconds."""
 
     submission_id: str
-    run_id: str
+    job: str
     output: str
     status: str
     message: str
@@ -57,17 +62,22 @@ class Submitted:
         return self.status in _ALIVE
 
 
-def name_run(config: RunConfig) -> RunConfig:
-    """The configuration with a `run_id`, made from what a laptop knows: where to read, where to write, how.
-    The manifest itself is read on the cluster, so a folder that grows keeps its run."""
-    if config.run_id is not None:
-        return config
+def name(config: RunConfig) -> str:
+    """The name of a job, made from what a laptop knows of the run: where to read, where to write, how.
+    The manifest itself is read on the cluster, so a folder that grows keeps its job."""
+    engine = config.engine
     facts = {k: str(v) for k, v in config.fingerprint_facts().items()}
-    facts |= {"limit": str(config.limit), "sample": str(config.sample)}
+    facts |= {k: str(getattr(config, k)) for k in ("run_id", "limit", "sample")}
+    facts |= {"model": str(engine.model), "revision": str(engine.revision), "options": str(engine.options)}
     digest = ids.canonical_json({"input": storage.canonical_uri(config.input), "config": facts})
-    return config.model_copy(
-        update={"run_id": ids.run_id(storage.canonical_uri(config.output), digest, "submitted")}
-    )
+    return f"dawnchorus-{ids.run_id(storage.canonical_uri(config.output), digest, 'submitted')}"
+
+
+def anywhere(config: RunConfig) -> RunConfig:
+    """The same with local paths in full: the job does not run in this folder."""
+    given = {key: getattr(config, key) for key in ("input", "output")}
+    local = {k: storage.local_path(storage.absolute(v)) for k, v in given.items() if storage.is_local(v)}
+    return config.model_copy(update=local)
 
 
 def check(config: RunConfig, shared_paths: bool = False) -> None:
@@ -100,7 +110,7 @@ class Cluster:
     """
 
     def __init__(self, address: str) -> None:
-        """Raises UserError when nothing answers there."""
+        """Raises Unreachable when nothing answers there."""
         auth.set_mode()
         from ray.job_submission import JobSubmissionClient
 
@@ -109,57 +119,54 @@ class Cluster:
         self.address = address
         self._patience = time.monotonic() + _START_SECONDS
         try:
+            _knock(address)
             self._client = JobSubmissionClient(address)
         except (ConnectionError, RuntimeError, ValueError) as e:
             raise _unreachable(address, e) from e
 
-    def submissions(self, run_id: str | None = None) -> list[Submitted]:
-        """Ours among the cluster's jobs, oldest first; those of one run if it is given."""
+    def submissions(self, output: str) -> list[Submitted]:
+        """Ours among the cluster's jobs that write to `output` (an absolute URL), oldest first."""
+        where = storage.redact(output)
+        return [s for s in self._all() if storage.absolute(s.output) == where]
+
+    def _all(self) -> list[Submitted]:
         try:
             jobs = self._client.list_jobs()
         except (ConnectionError, RuntimeError) as e:
             raise _unreachable(self.address, e) from e
-        ours = [_submitted(j) for j in jobs if j.submission_id and _RUN_KEY in (j.metadata or {})]
-        mine = [s for s in ours if run_id is None or s.run_id == run_id]
-        return sorted(mine, key=lambda s: (s.started or 0.0, s.submission_id))
-
-    def latest(self, output: str, run_id: str | None = None) -> Submitted | None:
-        """The latest submission that writes to `output` (an absolute URL), of one run if it is given."""
-        where = storage.redact(output)
-        mine = [s for s in self.submissions(run_id) if storage.absolute(s.output) == where]
-        return mine[-1] if mine else None
+        ours = [_submitted(j) for j in jobs if j.submission_id and _JOB_KEY in (j.metadata or {})]
+        return sorted(ours, key=lambda s: (s.started or 0.0, s.submission_id))
 
     def submit(self, config: RunConfig) -> tuple[Submitted, bool]:
-        """Start a named run (`name_run`), or find it at work; says whether it is new.
+        """Start a run, or find it at work; says whether it is new.
 
-        Two laptops that submit one run at once start it once: the submission's id is its number in the run,
+        Two laptops that submit one run at once start it once: the submission's id is its number in the job,
         and Ray refuses an id twice.
         """
-        if config.run_id is None:
-            raise ValueError("the run has no name")
+        job = name(config)
         for _ in range(_MOST_SUBMISSIONS):
-            before = self.submissions(config.run_id)
+            before = [s for s in self._all() if s.job == job]
             alive = [s for s in before if s.is_alive]
             if alive:
                 return alive[-1], False
-            submission_id = f"{config.run_id}-{len(before) + 1}"
-            if self._start(submission_id, config):
-                [new] = [s for s in self.submissions(config.run_id) if s.submission_id == submission_id]
+            submission_id = f"{job}-{len(before) + 1}"
+            if self._start(submission_id, job, config):
+                [new] = [s for s in self._all() if s.submission_id == submission_id]
                 return new, True
             time.sleep(0.5)
-        raise UserError(f"{self.address} does not take run {config.run_id}.", "Look at its dashboard.")
+        raise UserError(f"{self.address} does not take {job}.", "Look at its dashboard.")
 
-    def _start(self, submission_id: str, config: RunConfig) -> bool:
+    def _start(self, submission_id: str, job: str, config: RunConfig) -> bool:
         """Submit under this id; False when the id was taken meanwhile."""
-        about = {_RUN_KEY: config.run_id or "", _OUTPUT_KEY: storage.redact(config.output)}
+        about = {_JOB_KEY: job, _OUTPUT_KEY: storage.redact(config.output)}
         with tempfile.TemporaryDirectory(prefix="dawnchorus-submit-") as folder:
-            package = _package(Path(folder), config)
+            packed = parcel.pack(Path(folder), config)
             try:
                 self._client.submit_job(
-                    entrypoint="python -m dawnchorus.cli run run.yaml",
+                    entrypoint=parcel.ENTRYPOINT,
                     submission_id=submission_id,
                     runtime_env={
-                        "working_dir": str(package),
+                        "working_dir": str(packed),
                         "env_vars": {SUBMISSION_VARIABLE: submission_id, logs.VARIABLE: "json"},
                     },
                     metadata=about,
@@ -177,7 +184,10 @@ class Cluster:
     def lines(self, submission_id: str, follow: bool = False) -> Iterator[str]:
         """The run's log, in pieces; with `follow` until it ends."""
         if not follow:
-            yield self._client.get_job_logs(submission_id)
+            try:
+                yield self._client.get_job_logs(submission_id)
+            except (ConnectionError, RuntimeError) as e:
+                raise _unreachable(self.address, e) from e
             return
         loop = asyncio.new_event_loop()
         pieces: AsyncIterator[str] = self._client.tail_job_logs(submission_id).__aiter__()
@@ -197,27 +207,13 @@ class Cluster:
         return bool(self._client.stop_job(submission_id))
 
 
-def _package(folder: Path, config: RunConfig) -> Path:
-    """What travels: this package and the run's YAML, nothing of the user's folder; about 0.5 MB.
-
-    Not a wheel: the job's folder is on its Python path, so nothing has to be installed on any node.
-    """
-    source = Path(dawnchorus.__file__).parent
-    package = folder / "run"
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(source, package / "dawnchorus", ignore=ignore)
-    text = yaml.safe_dump(config.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
-    (package / "run.yaml").write_text(text, encoding="utf-8")
-    return package
-
-
 def _submitted(job: Any) -> Submitted:
     def seconds(milliseconds: int | None) -> Seconds | None:
         return milliseconds / 1000 if milliseconds else None
 
     return Submitted(
         job.submission_id,
-        job.metadata[_RUN_KEY],
+        job.metadata[_JOB_KEY],
         job.metadata.get(_OUTPUT_KEY, ""),
         str(getattr(job.status, "value", job.status)),
         (job.message or "").strip(),
@@ -226,8 +222,21 @@ def _submitted(job: Any) -> Submitted:
     )
 
 
-def _unreachable(address: str, error: Exception) -> UserError:
-    return UserError(
+def _knock(address: str) -> None:
+    """Raises ConnectionError when nothing answers at an address of the web within `_ANSWER_SECONDS`."""
+    if not address.startswith(("http://", "https://")):
+        return
+    try:
+        with urllib.request.urlopen(f"{address.rstrip('/')}/api/version", timeout=_ANSWER_SECONDS):
+            return
+    except urllib.error.HTTPError:
+        return  # it answers, and may want a token, which Ray's client brings
+    except OSError as e:
+        raise ConnectionError(str(getattr(e, "reason", e))) from e
+
+
+def _unreachable(address: str, error: Exception) -> Unreachable:
+    return Unreachable(
         f"No Ray job server answers at {address}: {_first(error)}",
         "Check the address (http://HEAD:8265, or a forwarded port), and RAY_AUTH_TOKEN if it wants one.",
     )

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 import head
+from dawnchorus import progress
+from dawnchorus.progress import Status
 from kit import PATIENCE, archive, transcripts
 
 METRICS_PORT = head.free_port()
@@ -46,13 +48,17 @@ def command(*words: str, code: int = 0, python: str = sys.executable, **env: str
 def submit(
     folder: Path, address: str, pace: float = 0.0, python: str = sys.executable, more: tuple[str, ...] = ()
 ) -> str:
-    options = json.dumps({"seconds_per_audio_second": pace, "log": str(folder / "calls.jsonl")})
     return command(
-        *("submit", "--address", address, "--input", str(folder / "audio"), "--output", str(folder / "out")),
-        *("--engine", "fake", "--shared-paths", f"engine.options={options}"),
-        *("workers.window_rows=1", "plan.unit_seconds=10", "workers.engines=1", *more),
-        python=python,
+        *("submit", "--address", address, "--shared-paths", *words(folder, pace), *more), python=python
     )
+
+
+def words(folder: Path, pace: float = 0.0) -> list[str]:
+    options = json.dumps({"seconds_per_audio_second": pace, "log": str(folder / "calls.jsonl")})
+    return [
+        *("--input", str(folder / "audio"), "--output", str(folder / "out"), "--engine", "fake"),
+        *(f"engine.options={options}", "workers.window_rows=1", "plan.unit_seconds=10", "workers.engines=1"),
+    ]
 
 
 def status(folder: Path) -> dict[str, Any]:
@@ -86,21 +92,24 @@ def metrics_of(run_id: str) -> dict[str, float]:
 def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> None:
     archive(tmp_path / "audio", [9.0, 5.0], seed=41)
     (tmp_path / "audio" / "letter.mp3").write_text("no audio at all")
-    said = submit(tmp_path, address)
-    run_id = said.split()[1]
-    assert f"{run_id}-1" in said
+    job = submit(tmp_path, address).split()[0].removesuffix("-1")
     watched = command("status", str(tmp_path / "out"), "--watch", "--address", address)
+    assert f"{job}-1: " in watched.splitlines()[0], "into a pipe it says at once how it is, in a line"
     assert "not_audio 1" in watched
-    assert "All 3 recordings are accounted for." in watched
+    assert watched.endswith("All 3 recordings are accounted for.\n")
+    run_id = status(tmp_path)["run_id"]
     assert transcripts(tmp_path / "out")["status"].to_pylist().count("ok") == 2
-    assert "All 3 recordings" in command("logs", str(tmp_path / "out"), "--address", address)
+    told = command("logs", str(tmp_path / "out"), "--address", address)
+    assert "All 3 recordings" in told
+    assert "Joining the cluster at" in told
+    assert "logging.cc" not in told
     raw = command("logs", str(tmp_path / "out"), "--address", address, "--raw")
     events = [json.loads(line) for line in raw.splitlines() if line.startswith("{")]
     assert {"run_started", "plan", "attempt_started", "run_done", "summary"} <= {e["event"] for e in events}
     assert {e["run_id"] for e in events[2:]} == {run_id}
     assert run_id in command("list", str(tmp_path / "out"))
     found = status(tmp_path)
-    assert (found["exit"], found["num_done"], found["submission_id"]) == (0, 3, f"{run_id}-1")
+    assert (found["exit"], found["num_done"], found["submission_id"]) == (0, 3, f"{job}-1")
 
     until = time.monotonic() + 30
     while "ray_dawnchorus_recordings_total{status=ok}" not in (metrics := metrics_of(run_id)):
@@ -114,18 +123,23 @@ def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> No
     assert metrics["ray_dawnchorus_batch_rows_count{}"] == metrics["ray_dawnchorus_queue_seconds_count{}"]
 
     again = submit(tmp_path, address)
-    assert f"{run_id}-2" in again, "the same run, submitted once more"
+    assert f"{job}-2" in again, "the same run, submitted once more"
     followed = command("logs", str(tmp_path / "out"), "--address", address, "--follow")
     assert "already done" in followed
     assert len((tmp_path / "calls.jsonl").read_text().splitlines()) == len(
         {json.loads(line)["hash"] for line in (tmp_path / "calls.jsonl").read_text().splitlines()}
     )
+    here = command(*("run", *words(tmp_path)))
+    assert "already done" in here
+    listed = command("list", str(tmp_path / "out")).splitlines()
+    assert [line.split()[0] for line in listed[1:]] == [run_id], "submitted or not, it is one run"
 
 
 def test_a_run_at_work_is_found_and_stopped_through_its_output(address: str, tmp_path: Path) -> None:
     archive(tmp_path / "audio", [6.0, 20.0, 20.0, 20.0], seed=42)
     submit(tmp_path, address, pace=2.0, more=("notify.deadline=2027-01-31T07:00+01:00",))
-    run_id = wait_for_state(tmp_path, "transcribing")["run_id"]
+    begun = wait_for_state(tmp_path, "transcribing")
+    run_id = begun["run_id"]
     gauges = {f"ray_dawnchorus_{g}{{}}" for g in ("engines", "commit_age_seconds", "deadline")}
     gauges.add("ray_dawnchorus_audio_remaining_seconds{}")
     until = time.monotonic() + 60
@@ -139,7 +153,38 @@ def test_a_run_at_work_is_found_and_stopped_through_its_output(address: str, tmp
     assert "Stopped." in said
     found = status(tmp_path)
     assert (found["state"], found["exit"]) == ("ended", 130)
+    assert found["num_done"] < found["num_recordings"]
+    assert found["total_audio"] >= begun["total_audio"] > 0.0, "the plan's, though less was done"
+    assert "100%" not in command("status", str(tmp_path / "out"))
     assert "has ended" in command("stop", str(tmp_path / "out"))
+
+
+def test_a_job_that_could_not_start_says_why(address: str, tmp_path: Path) -> None:
+    archive(tmp_path / "audio", [3.0], seed=45)
+    said = submit(tmp_path, address, more=("engine.options={no_such: 1}",))
+    until = time.monotonic() + PATIENCE
+    while "failed" not in (how := command("status", str(tmp_path / "out"), "--address", address)):
+        assert time.monotonic() < until, how
+        time.sleep(0.5)
+    assert said.split()[0] in how
+    ended = command("stop", str(tmp_path / "out"), "--address", address)
+    assert f"{said.split()[0]} has failed on the cluster" in ended
+    assert "no_such" in ended, "the last lines of its log"
+
+
+def test_a_cluster_that_is_gone_leaves_the_output(tmp_path: Path) -> None:
+    run = Status("5e9d2e87d6d77d22", "transcribing", 1, time.time() - 9000, time.time() - 8000)
+    progress.write(str(tmp_path / "_runs" / run.run_id), run)
+    nobody = f"http://127.0.0.1:{head.free_port()}"
+    said = command("status", str(tmp_path), DAWNCHORUS_ADDRESS=nobody)
+    assert f"The cluster is unreachable at {nobody}" in said
+    assert f"run {run.run_id}  silent for 2.2 h" in said
+    assert run.run_id in command("list", str(tmp_path), DAWNCHORUS_ADDRESS=nobody, COLUMNS="40")
+    said = command("stop", str(tmp_path), "--address", nobody, code=2)
+    assert "its cluster does not answer" in said
+    assert "Give its --address" not in said
+    said = command("logs", str(tmp_path), "--address", nobody, code=2)
+    assert "No Ray job server answers" in said
 
 
 def test_what_the_cluster_cannot_see_is_refused(address: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from dawnchorus.errors import DataError, DawnChorusError, Fenced, OutputOwned, UserError
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 out = Console()
 err = Console(stderr=True)
 _debug = False
+_PIPED_WIDTH = 10_000
+
+
+def print_whole(what: RenderableType) -> None:
+    """Print a table: as wide as the terminal, or, into a pipe or a file, as wide as it is."""
+    (out if out.is_terminal else Console(file=out.file, width=_PIPED_WIDTH)).print(what)
 
 
 def set_debug(on: bool) -> None:

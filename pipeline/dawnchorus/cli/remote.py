@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.live import Live
 from rich.text import Text
 
-from dawnchorus.cli.console import err, out, plainly
+from dawnchorus.cli.console import err, out, plainly, print_whole
 from dawnchorus.cli.options import (
     ConfigArguments,
     EngineName,
@@ -28,6 +30,9 @@ from dawnchorus.cli.options import (
 from dawnchorus.errors import ConfigError, UserError
 from dawnchorus.progress import Status
 
+if TYPE_CHECKING:
+    from dawnchorus.submission import Cluster, Submitted
+
 Address = Annotated[
     str | None,
     typer.Option(
@@ -37,9 +42,14 @@ Address = Annotated[
         help="The cluster's job server, such as http://HEAD:8265.",
     ),
 ]
-RunId = Annotated[str | None, typer.Option("--run", metavar="RUN", help="A run; the latest if not given.")]
+RunId = Annotated[
+    str | None,
+    typer.Option("--run", metavar="RUN", help="A run or a submission, by its id; the latest if not given."),
+]
 _STOP_SECONDS = 300.0
 _LOOK_SECONDS = 2.0
+_TELL_SECONDS = 30.0
+_LAST_LINES = 12
 
 
 def submit(
@@ -63,12 +73,12 @@ def submit(
     from dawnchorus import submission
 
     with plainly():
-        settings = submission.name_run(read_config(**given))
+        settings = submission.anywhere(read_config(**given))
         submission.check(settings, shared_paths)
         cluster = submission.Cluster(_needed(address))
         new, is_new = cluster.submit(settings)
         said = "is submitted" if is_new else "is at work already"
-        out.print(Text.assemble((f"run {new.run_id}", "bold"), f" {said} as {new.submission_id}."))
+        out.print(Text.assemble((new.submission_id, "bold"), f" {said}."), soft_wrap=True)
         where = settings.output
         for line in (
             f"dawnchorus status {where} --watch",
@@ -85,21 +95,89 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking until the run ends.")] = False,
 ) -> None:
     """Say how a run is: from its output alone, and from the cluster too where an address is given."""
-    from dawnchorus import panel, storage, submission
+    from dawnchorus import panel, storage
 
     with plainly():
-        url = storage.absolute(output)
-        cluster = submission.Cluster(address) if address else None
-
-        found, submitted = panel.look(url, run, cluster)
+        view = View(storage.absolute(output), run, address)
         if not watch:
-            out.print(panel.status_panel(found, submitted))
+            print_whole(panel.status_panel(*view.look()))
             return
-        with Live(panel.status_panel(found, submitted), console=out, refresh_per_second=4) as live:
-            while not (found and found.is_over) and (submitted is None or submitted.is_alive):
-                time.sleep(_LOOK_SECONDS)
-                found, submitted = panel.look(url, run, cluster)
-                live.update(panel.status_panel(found, submitted))
+        with _only_looking():
+            if out.is_terminal:
+                _watch_panel(view)
+            else:
+                _watch_lines(view)
+
+
+class View:
+    """A run seen from here: through its output, and through its cluster as long as that answers."""
+
+    def __init__(self, url: str, run: str | None, address: str | None) -> None:
+        from dawnchorus import submission
+
+        self.url, self.run, self.address = url, run, address
+        self.cluster: Cluster | None = None
+        if address:
+            try:
+                self.cluster = submission.Cluster(address)
+            except submission.Unreachable as e:
+                self._lost(e)
+
+    def _lost(self, e: UserError) -> None:
+        self.cluster = None
+        said = f"The cluster is unreachable at {self.address}; this is from the output alone. ({e.message})"
+        err.print(Text(said, style="yellow"), soft_wrap=True)
+
+    def look(self) -> tuple[Status | None, Submitted | None]:
+        """As `panel.look`."""
+        from dawnchorus import panel, submission
+
+        if self.cluster is not None:
+            try:
+                return panel.look(self.url, self.run, self.cluster)
+            except submission.Unreachable as e:
+                self._lost(e)
+        return panel.look(self.url, self.run)
+
+
+@contextmanager
+def _only_looking() -> Iterator[None]:
+    """Ctrl-C ends the looking and not the run, and says so."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        err.print("Not looking any more; the run goes on.")
+        raise typer.Exit(130) from e
+
+
+def _goes_on(found: Status | None, submitted: Submitted | None) -> bool:
+    return not (found and found.is_over) and (submitted is None or submitted.is_alive)
+
+
+def _watch_panel(view: View) -> None:
+    from dawnchorus import panel
+
+    seen = view.look()
+    with Live(panel.status_panel(*seen), console=out, refresh_per_second=4) as live:
+        while _goes_on(*seen):
+            time.sleep(_LOOK_SECONDS)
+            seen = view.look()
+            live.update(panel.status_panel(*seen))
+
+
+def _watch_lines(view: View) -> None:
+    """The same where no panel can change in its place: a line now and then, and one for every new state."""
+    from dawnchorus import panel
+
+    state, told = "", 0.0
+    while _goes_on(*(seen := view.look())):
+        line = panel.status_line(*seen)
+        if line.partition(":")[0] != state or time.monotonic() - told >= _TELL_SECONDS:
+            state, told = line.partition(":")[0], time.monotonic()
+            out.file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+            out.file.flush()
+        time.sleep(_LOOK_SECONDS)
+    print_whole(panel.status_panel(*seen))
 
 
 def logs(
@@ -110,18 +188,21 @@ def logs(
     raw: Annotated[bool, typer.Option("--raw", help="The lines as they are: JSON, one event each.")] = False,
 ) -> None:
     """Print what a submitted run said; the cluster keeps it. OUTPUT -: make a log readable that comes in."""
-    from dawnchorus import logs, storage, submission
+    from dawnchorus import logs, panel, storage, submission
 
-    with plainly():
+    with plainly(), _only_looking():
         if output == "-":
             for line in logs.lines_of(iter(sys.stdin)):
                 out.file.write(logs.readable(line))
                 out.file.flush()
             return
         cluster = submission.Cluster(_needed(address))
-        mine = cluster.latest(storage.absolute(output), run)
+        mine = panel.latest(storage.absolute(output), run, cluster)
         if mine is None:
-            raise UserError(f"The cluster knows no run of {output}.", "Its log is gone with its cluster.")
+            raise UserError(
+                f"The cluster knows no run of {output}.",
+                f"A log is gone with its cluster; what the run noted: dawnchorus status {output}",
+            )
         for line in logs.lines_of(cluster.lines(mine.submission_id, follow)):
             out.file.write(line if raw else logs.readable(line))
             out.file.flush()
@@ -130,26 +211,48 @@ def logs(
 def stop(output: OutputArgument, address: Address = None, run: RunId = None) -> None:
     """Stop a run as Ctrl-C does: what is complete gets published. Works through the output; with an address
     the cluster ends the job when it does not end by itself."""
-    from dawnchorus import panel, storage, submission
+    from dawnchorus import panel, storage
 
     with plainly():
-        url = storage.absolute(output)
-        cluster = submission.Cluster(address) if address else None
-        found, submitted = panel.look(url, run, cluster)
-        if found is not None and not found.is_over and not panel.is_silent(found):
-            panel.ask_to_stop(url, found.run_id)
+        view = View(storage.absolute(output), run, address)
+        found, submitted = view.look()
+        if found is not None and _goes_on(found, submitted) and not panel.is_silent(found):
+            panel.ask_to_stop(view.url, found.run_id)
             err.print(f"Run {found.run_id} is asked to stop; it publishes what is complete.")
-            found = _until_over(url, found)
+            found = _until_over(view.url, found)
         if found is not None and found.is_over:
             out.print(f"Run {found.run_id} has ended: {found.message}", soft_wrap=True)
-            return
-        if cluster and submitted and submitted.is_alive:
-            cluster.stop(submitted.submission_id)
+        elif view.cluster and submitted and submitted.is_alive:
+            view.cluster.stop(submitted.submission_id)
             out.print("It does not answer; the cluster was told to end it.")
-            return
-        raise UserError(
-            "The run says nothing, and may be gone with its cluster.", "Give its --address to end it there."
-        )
+        elif view.cluster and submitted:
+            _say_how_it_ended(view.cluster, submitted)
+        else:
+            raise _silent(view, output)
+
+
+def _say_how_it_ended(cluster: Cluster, submitted: Submitted) -> None:
+    """There is nothing to stop: the last words of a job that ended without the run's own."""
+    from dawnchorus import logs
+
+    how = submitted.status.lower()
+    out.print(
+        f"{submitted.submission_id} has {how} on the cluster; the last lines of its log:", soft_wrap=True
+    )
+    lines = [logs.readable(line) for line in logs.lines_of(cluster.lines(submitted.submission_id))]
+    for line in [line for line in lines if line.strip()][-_LAST_LINES:]:
+        out.file.write(f"  {line}")
+
+
+def _silent(view: View, output: str) -> UserError:
+    again = (
+        f"If it is gone, the same command goes on with it; dawnchorus assemble {output} publishes its work."
+    )
+    if view.cluster:
+        return UserError(f"The run says nothing, and {view.address} knows no submission of it.", again)
+    if view.address:
+        return UserError("The run says nothing, and its cluster does not answer.", again)
+    return UserError("The run says nothing. Give its --address to end it on its cluster.", again)
 
 
 def _until_over(url: str, found: Status) -> Status:
@@ -168,7 +271,7 @@ def list_runs(output: OutputArgument) -> None:
     from dawnchorus import panel, storage
 
     with plainly():
-        out.print(panel.runs_table(panel.runs_of(storage.absolute(output))))
+        print_whole(panel.runs_table(panel.runs_of(storage.absolute(output))))
 
 
 def _needed(address: str | None) -> str:

@@ -1,0 +1,108 @@
+"""A run's status as it is shown: the bar, the line, the table, and which submission belongs to which run."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dawnchorus import panel, progress
+from dawnchorus.progress import Status
+from dawnchorus.submission import Submitted
+
+NOW = 1_800_000_000.0
+
+
+def status(**changes: object) -> Status:
+    given: dict[str, object] = {
+        "run_id": "5e9d2e87d6d77d22",
+        "state": "transcribing",
+        "epoch": 1,
+        "started_at": NOW - 600,
+        "updated_at": NOW - 5,
+        "num_recordings": 24,
+    }
+    return Status(**(given | changes))  # type: ignore[arg-type]
+
+
+def printed(what: object, width: int = 80) -> str:
+    text = io.StringIO()
+    Console(file=text, width=width).print(what)
+    return text.getvalue()
+
+
+def test_nothing_of_nothing_is_no_bar() -> None:
+    shown = printed(panel.status_panel(status(), now=NOW))
+    assert "0 of 24" in shown
+    assert "%" not in shown
+    assert "100%" not in printed(panel.status_panel(status(total_audio=480.0), now=NOW))
+
+
+def test_what_is_nearly_done_is_not_done() -> None:
+    """Estimated lengths may be too short: then there is no audio left, and there are recordings."""
+    nearly = status(total_audio=10.0, done_audio=10.0, num_done=23)
+    assert "99%" in printed(panel.status_panel(nearly, now=NOW))
+    done = status(total_audio=10.0, done_audio=10.0, num_done=24)
+    assert "100%" in printed(panel.status_panel(done, now=NOW))
+
+
+def test_a_line_says_how_it_is() -> None:
+    line = panel.status_line(
+        status(num_done=3, num_failed=1, total_audio=480.0, done_audio=120.0, rtfx=12.0, eta_seconds=30.0),
+        now=NOW,
+    )
+    assert (
+        line == "transcribing: 3 of 24 recordings, 1 failed, audio 25%  2 min of 8 min, rtfx 12.0, 30 s left"
+    )
+    waiting = submitted("dawnchorus-0-1", "PENDING", NOW)
+    assert panel.status_line(None, waiting, NOW) == "dawnchorus-0-1: pending"
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_no_id_is_cut(width: int) -> None:
+    run = status(updated_at=NOW - 11_000, total_audio=36_000.0, done_audio=23_000.0, rtfx=112.5)
+    shown = printed(panel.runs_table([run, status(run_id="a-name-of-my-own-2027-01")], NOW), width)
+    assert "5e9d2e87d6d77d22" in shown
+    assert "a-name-of-my-own-2027-01" in shown
+
+
+def submitted(submission_id: str, state: str, started: float) -> Submitted:
+    return Submitted(submission_id, submission_id.rpartition("-")[0], "", state, "", started, None)
+
+
+class Jobs:
+    """A cluster that was asked for its submissions."""
+
+    def __init__(self, *jobs: Submitted) -> None:
+        self.jobs = list(jobs)
+
+    def submissions(self, output: str) -> list[Submitted]:
+        return self.jobs
+
+
+def look(output: Path, *jobs: Submitted, run: str | None = None) -> tuple[str | None, str | None]:
+    """The run and the submission that are shown."""
+    found, job = panel.look(str(output), run, Jobs(*jobs))  # type: ignore[arg-type]
+    return found and found.run_id, job and job.submission_id
+
+
+def test_a_submission_and_its_run_find_each_other(tmp_path: Path) -> None:
+    first, second = submitted("job-1", "FAILED", NOW - 900), submitted("job-2", "RUNNING", NOW - 500)
+    assert look(tmp_path, first) == (None, "job-1"), "it ended before it wrote"
+    progress.write(str(tmp_path / "_runs" / "one"), status(run_id="one", submission_id="job-1"))
+    assert look(tmp_path, first) == ("one", "job-1")
+    assert look(tmp_path, first, second) == (None, "job-2"), "it has not begun to write"
+    progress.write(str(tmp_path / "_runs" / "one"), status(run_id="one", submission_id="job-2"))
+    assert look(tmp_path, first, second) == ("one", "job-2")
+    assert look(tmp_path, first, second, run="one") == ("one", "job-2")
+    assert look(tmp_path, first, second, run="job-2") == ("one", "job-2")
+
+
+def test_a_run_here_after_a_submission_is_the_one_shown(tmp_path: Path) -> None:
+    job = submitted("job-1", "STOPPED", NOW - 900)
+    progress.write(str(tmp_path / "_runs" / "one"), status(run_id="one", updated_at=NOW))
+    assert look(tmp_path, job) == ("one", None)
+    broken = submitted("job-2", "FAILED", NOW + 60)
+    assert look(tmp_path, job, broken) == (None, "job-2"), "the news is that it could not start"
