@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import typing
 from itertools import groupby
 from pathlib import Path
 
-from dawnchorus import config
+from dawnchorus import config, engines
+from dawnchorus.engines import ENGINES, LANGUAGE_MODELS, NEEDS
 
 HERE = Path(__file__).parent
 
@@ -42,13 +45,63 @@ A key with a dot in the column *text* can change what is transcribed. Together t
 """
 
 
+PLACEHOLDERS = """
+## Placeholders
+
+Templates of `llm.prompts` hold places that are filled in. Transcripts, notes and questions are neutralised first.
+
+| in | has to hold | may hold |
+|---|---|---|
+| `template` | `{transcript}`: all that was said | `{question}`: the prompt's `question` |
+| `map_template`, for a piece of a long transcript | `{transcript}`: the piece | `{task}`: the template without its data; `{part}`, `{parts}`: which piece of how many; `{words}`: room for the note; `{question}` |
+| `combine_template`, for several notes | `{notes}`: the notes, in order | `{task}`, `{words}`, `{question}` |
+
+```yaml
+llm:
+  engine: hf
+  model: Qwen/Qwen3-1.7B
+  prompts:
+    summary:            # shipped; nothing is changed
+    promises:
+      template: |
+        {transcript}
+
+        Who promises what to whom? One line each.
+      map_template: |
+        Part {part} of {parts} of a call:
+        {transcript}
+
+        Note every promise in it, in at most {words} words. What the notes are for: {task}
+```
+"""
+
+OPTIONS = """
+## Options of engines
+
+`engine.options` are those of `engine.name`; with `llm.engine`, `llm.options` are those of that engine.
+"""
+
+
 def readme() -> str:
     """The text of configs/README.md."""
     files = "".join(
         f"| [{path.name}]({path.name}) | {_use(path)} |\n" for path in sorted(HERE.glob("*.yaml"))
     )
     sections = groupby(config.config_keys(), key=lambda k: k.name.rpartition(".")[0])
-    return INTRO + files + KEYS + "".join(_section(name, list(keys)) for name, keys in sections)
+    keys_ = "".join(_section(name, list(keys)) for name, keys in sections)
+    return INTRO + files + KEYS + keys_ + PLACEHOLDERS + OPTIONS + "".join(_options(n) for n in NEEDS)
+
+
+def _options(engine: str) -> str:
+    """The options of an engine, from the page of its module, which is not imported."""
+    module = ({**ENGINES, **LANGUAGE_MODELS})[engine].partition(":")[0].rpartition(".")[2]
+    source = (Path(engines.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+    page = (ast.get_docstring(ast.parse(source)) or "").partition("Options (`engine.options`):\n")[2]
+    entries = re.findall(r"^    (\S[^:]*): (.*(?:\n {5,}.*)*)", page, re.MULTILINE)
+    rows = "".join(
+        f"| {', '.join(f'`{n}`' for n in names.split(', '))} | {_cell(text)} |\n" for names, text in entries
+    )
+    return f"\n### `{engine}`\n\n| option | meaning |\n|---|---|\n{rows}"
 
 
 def _use(path: Path) -> str:

@@ -92,11 +92,11 @@ def test_what_fits_no_cluster_is_not_waited_for(settings: dict[str, Any], words:
     assert not isinstance(caught.value, NoRoom)
 
 
-def test_what_is_asked_of_an_autoscaler_is_the_least_to_begin_with() -> None:
+def test_an_autoscaler_is_asked_for_all_that_will_be_used() -> None:
     bundles = wanted(
         run(workers__engines=4, workers__min_engines=2, engine__device="cuda", workers__decoders=3)
     )
-    assert bundles == [{"CPU": 1.0, "GPU": 1.0}] * 2 + [{"CPU": 1.0}] * 3
+    assert bundles == [{"CPU": 1.0, "GPU": 1.0}] * 4 + [{"CPU": 1.0}] * 3
     assert wanted(run()) == [{"CPU": 1.0}, {"CPU": 0.5}]
 
 

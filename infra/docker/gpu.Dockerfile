@@ -37,7 +37,6 @@ RUN apt-get update \
     && useradd --uid 1000 --user-group --create-home dawnchorus \
     && install --directory --owner=dawnchorus --group=dawnchorus /models
 COPY --from=build /install /usr/local
-COPY --chmod=755 infra/cluster/await_nodes.py /usr/local/bin/await-nodes
 COPY --chmod=755 infra/cluster/leave.sh /usr/local/bin/leave
 USER 1000:1000
 WORKDIR /home/dawnchorus

@@ -145,27 +145,44 @@ def resources(config: RunConfig, say: Callable[[str], None]) -> Resources:
         RunPaused: it was still too small after waiting.
     """
     limit = config.workers.wait_seconds
-    try:
-        return share_out(config, nodes())
-    except NoRoom as e:
-        if not limit:
-            raise
-        say(f"Waiting up to {limit:.0f} s for nodes: {e.message}")
+    use, lack = _sized(config)
+    if lack is None or not limit:
+        return _settled(use, lack)
+    say(f"Waiting up to {limit:.0f} s for nodes: {lack.message}")
     # Where no autoscaler listens nobody hears this, and nodes come by themselves.
     request_resources(bundles=wanted(config))
     end = time.monotonic() + limit
     try:
-        while True:
+        while lack is not None and time.monotonic() < end:
             time.sleep(_LOOK_SECONDS)
-            try:
-                return share_out(config, nodes())
-            except NoRoom as e:
-                if time.monotonic() >= end:
-                    why = e.message.removesuffix(".")
-                    raise RunPaused(f"the cluster is too small after {limit:.0f} s: {why}") from e
+            use, lack = _sized(config)
     finally:
         # Else the autoscaler would keep the nodes when the run no longer needs them.
         request_resources(bundles=[])
+    if lack is not None:
+        why = lack.message.removesuffix(".")
+        if use is None:
+            raise RunPaused(f"the cluster is too small after {limit:.0f} s: {why}")
+        say(f"Going on after {limit:.0f} s, although {why}.")
+    return _settled(use, None)
+
+
+def _sized(config: RunConfig) -> tuple[Resources | None, NoRoom | None]:
+    """What of the nodes that are up a run would use, if they suffice; and what is still lacking."""
+    here = [n for n in nodes() if n.cpus or n.gpus]
+    try:
+        use = share_out(config, here)
+    except NoRoom as e:
+        return None, e
+    number = config.workers.nodes or 0
+    short = NoRoom(f"{len(here)} of {number} nodes are there (workers.nodes).")
+    return use, short if len(here) < number else None
+
+
+def _settled(use: Resources | None, lack: NoRoom | None) -> Resources:
+    if use is None:
+        raise lack or AssertionError("neither room nor the lack of it")
+    return use
 
 
 def resources_ahead(config: RunConfig) -> Resources:

@@ -163,14 +163,13 @@ def gpus_per_engine(config: RunConfig, gpus: float) -> float:
 
 
 def wanted(config: RunConfig) -> list[dict[str, float]]:
-    """Slots of the smallest cluster that this run can begin on, one engine or decoder each."""
+    """Slots that this run would use, one engine or decoder each: what an autoscaler is asked for."""
     workers = config.workers
     gpus_each = gpus_per_engine(config, 0.0)
     cpus_each = 1.0 if workers.cpus_per_engine is None else workers.cpus_per_engine
     engine = {"CPU": cpus_each} | ({"GPU": gpus_each} if gpus_each else {})
     decoder = {"CPU": 1.0 if gpus_each else _DECODE_SHARE}
-    engines = workers.min_engines or workers.engines or 1
-    return [engine] * engines + [decoder] * (workers.decoders or 1)
+    return [engine] * (workers.engines or 1) + [decoder] * (workers.decoders or 1)
 
 
 def _refuse_nonsense(workers: WorkersConfig, cpus_each: float, gpus_each: float) -> None:

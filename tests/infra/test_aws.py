@@ -100,11 +100,13 @@ def test_what_ray_up_does_not_check() -> None:
 
 def test_the_run_asks_for_what_the_cluster_can_give() -> None:
     text = (FOLDER / "cluster.yaml").read_text(encoding="utf-8")
-    types = _cluster()["available_node_types"]
-    for asked in re.findall(r"await-nodes --gpus (\d+) --cpus (\d+)", text):
-        gpus, cpus = map(int, asked)
-        assert gpus == types["gpu"]["max_workers"] * types["gpu"]["resources"]["GPU"]
-        assert cpus == types["gpu"]["max_workers"] * types["gpu"]["resources"]["CPU"]
+    assert "-- dawnchorus run /home/dawnchorus/run.yaml" in text
+    workers = config.build(yaml.safe_load((FOLDER / "run.yaml").read_text(encoding="utf-8"))).workers
+    gpu = _cluster()["available_node_types"]["gpu"]
+    assert workers.engines == gpu["max_workers"] * gpu["resources"]["GPU"]
+    assert workers.engines + workers.decoders <= gpu["max_workers"] * gpu["resources"]["CPU"]
+    assert workers.min_engines == 1
+    assert workers.wait_seconds
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -85,23 +85,3 @@ def test_idle_node_is_drained_and_gone_before_time_is_up(scratch: Path) -> None:
     done = _inside(script, scratch)
     assert done.returncode == 0, done.stderr
     assert "raylet" not in done.stdout.split(), "ended by itself: nobody killed it"
-
-
-@pytest.mark.slow
-def test_waits_for_slots_and_becomes_the_command(scratch: Path) -> None:
-    wait = f"python {FOLDER}/await_nodes.py"
-    script = HEAD.format(scratch=scratch) + (
-        f"{wait} --cpus 1 --seconds 60 bash -c 'echo $0 $PPID' ran; echo code $?; "
-        f"{wait} --cpus 3 --seconds 1 echo fewer; echo code $?; "
-        f"{wait} --cpus 1 --gpus 1 --seconds 1 echo never; echo code $?"
-    )
-    done = _inside(script, scratch)
-    first, *others = done.stdout.splitlines()
-    assert first.startswith("ran "), done.stderr
-    assert others == ["code 0", "fewer", "code 0", "code 3"], done.stderr
-    said = [x for x in done.stderr.splitlines() if "after waiting" in x]
-    assert said == [
-        "1 of 1 CPU after waiting.",
-        "1 of 3 CPU after waiting: time is up.",
-        "0 of 1 GPU, 1 of 1 CPU after waiting: time is up.",
-    ]

@@ -123,25 +123,26 @@ def test_what_the_operator_checks_and_the_schema_does_not(folder: str) -> None:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_run_asks_for_what_the_groups_can_give(folder: str) -> None:
-    """A run takes what await-nodes waits for: fewer GPUs would idle, more would be waited for in vain."""
+    """More than there can be would be waited for in vain; less would idle."""
     objects = _objects(folder)
     job = objects["RayJob"]
-    assert not re.search(r"[;&|<>$`'\"]", job["spec"]["entrypoint"]), "KubeRay's submitter has a shell"
-    words = shlex.split(job["spec"]["entrypoint"])
-    at = words.index("dawnchorus")
-    assert words[0] == "await-nodes"
-    asked = dict(zip(words[1:at:2], words[2:at:2], strict=True))
     gpus = cpus = 0
     for group in _groups(job).values():
         (container,) = group["template"]["spec"]["containers"]
         gpus += group["maxReplicas"] * int(container["resources"]["limits"].get("nvidia.com/gpu", 0))
         cpus += group["maxReplicas"] * int(container["resources"]["limits"]["cpu"])
-    assert int(asked.get("--gpus", 0)) == gpus
-    assert gpus < int(asked["--cpus"]) <= cpus
     head = dict(_templates(job))["head"]["spec"]
     (mount,) = [m for m in head["containers"][0]["volumeMounts"] if m["name"] == "run"]
-    (key,) = objects["ConfigMap"]["data"]
-    assert words[at:] == ["dawnchorus", "run", f"{mount['mountPath']}/{key}"]
+    ((key, text),) = objects["ConfigMap"]["data"].items()
+    assert shlex.split(job["spec"]["entrypoint"]) == ["dawnchorus", "run", f"{mount['mountPath']}/{key}"]
+    workers = config.build(yaml.safe_load(text)).workers
+    assert workers.engines
+    assert workers.decoders
+    assert workers.min_engines == 1
+    assert workers.wait_seconds >= 900
+    assert workers.engines == gpus or not gpus
+    used = workers.engines + workers.decoders * (1.0 if gpus else 0.5)
+    assert 0.85 * cpus <= used < cpus
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

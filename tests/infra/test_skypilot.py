@@ -73,4 +73,3 @@ def test_configuration_in_the_script_is_one() -> None:
 def test_what_a_repetition_mends_is_recovered() -> None:
     codes = _task()["resources"]["job_recovery"]["recover_on_exit_codes"]
     assert {Exit.INCOMPLETE, Exit.OWNED} == set(codes)
-    assert (ROOT / "infra" / "cluster" / "await_nodes.py").exists()

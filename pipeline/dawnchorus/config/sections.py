@@ -152,6 +152,13 @@ class WorkersConfig(Section):
         text=False,
         ge=1,
     )
+    nodes: int | None = key(
+        None,
+        "Nodes to wait for before sizes are taken from the cluster; after `wait_seconds` those that came do. "
+        "None: as many as the engines need.",
+        text=False,
+        ge=1,
+    )
     wait_seconds: Seconds = key(
         0.0,
         "How long to wait for a cluster that is too small to grow (an autoscaler is asked to); then the run "
