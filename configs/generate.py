@@ -48,13 +48,16 @@ A key with a dot in the column *text* can change what is transcribed. Together t
 PLACEHOLDERS = """
 ## Placeholders
 
-Templates of `llm.prompts` hold places that are filled in. Transcripts, notes and questions are neutralised first.
+Templates of `llm.prompts` hold places that are filled in. What is filled in is neutralised first.
 
 | in | has to hold | may hold |
 |---|---|---|
 | `template` | `{transcript}`: all that was said | `{question}`: the prompt's `question` |
-| `map_template`, for a piece of a long transcript | `{transcript}`: the piece | `{task}`: the template without its data; `{part}`, `{parts}`: which piece of how many; `{words}`: room for the note; `{question}` |
-| `combine_template`, for several notes | `{notes}`: the notes, in order | `{task}`, `{words}`, `{question}` |
+| `map_template`, a piece | `{transcript}`: it | `{task}`, `{part}`, `{parts}`, `{words}`, `{question}` |
+| `combine_template`: several notes | `{notes}`: those, in order | `{task}`, `{words}`, `{question}` |
+
+`{task}` is the template without its data, `{part}` of `{parts}` says which piece it is, `{words}` how long
+the note may be.
 
 ```yaml
 llm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def test_a_plan_says_what_there_is_to_do_and_writes_nothing(tmp_path: Path) -> N
     ("words", "said"),
     [
         (["-p", "sumary"], "There is no prompt named 'sumary'"),
-        (["--engine", "whisper"], "has no LLM mode. Set llm.engine to one of"),
+        (["--engine", "whisper"], "--engine hf --model Qwen/Qwen3-1.7B"),
         (["llm.promts=[]"], "there is no key"),
         (["-p", "qa"], "needs a question"),
     ],
@@ -98,6 +99,15 @@ def test_what_cannot_be_asked_is_one_sentence(tmp_path: Path, words: list[str], 
 def test_an_output_without_transcripts_is_refused(tmp_path: Path) -> None:
     with pytest.raises((UserError, ConfigError)):
         prepare(str(tmp_path))
+
+
+def test_a_prompt_of_ones_own_as_the_readme_has_it(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (line,) = [x for x in text.splitlines() if x.startswith("dawnchorus ask") and "template" in x]
+    words = shlex.split(line)[3:]
+    given = [w for w in words if "=" in w]
+    (prompt,) = prepare(str(output(tmp_path)), given, names=["mood"]).job.asked.prompts
+    assert prompt.whole("they talk") == "In one word, how do they feel?\n\nthey talk"
 
 
 def test_the_live_line() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import pytest
 
 from dawnchorus import config
 from dawnchorus.engines.whisper_weights import model_path
@@ -37,3 +40,17 @@ def test_the_flag_for_other_languages_is_no_part_of_the_fingerprint(tmp_path: Pa
     prepared = prepare(config.build(tree))
     assert prepared.facts.english_only
     assert "english_only" not in str(prepared.fingerprint_facts)
+
+
+def test_a_model_by_path_is_recorded_so_that_any_folder_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    tree = {"input": MANIFEST, "output": "out", "engine": {"name": "fake", "model": "model"}}
+    prepared = prepare(config.build(tree | {"llm": {"engine": "fake", "model": "some/name"}}))
+    prepared.save()
+    (saved,) = (tmp_path / "out" / "_runs").glob("*/run.json")
+    told = json.loads(saved.read_text())["config"]
+    assert told["engine"]["model"] == str(tmp_path / "model")
+    assert told["llm"]["model"] == "some/name"

@@ -5,9 +5,10 @@ Reads key columns of `transcripts/` and `answers/`; also folds without Ray, for 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,7 +58,8 @@ def job(prepared: Prepared, asked: Asked) -> Job:
 @dataclass(frozen=True, slots=True)
 class Asking:
     """What is left to ask: `rows` are `schema.ASK_ROWS`; counts are of answers, `transcribed` is the speech
-    in the transcripts they are about, once for each."""
+    in the transcripts they are about, once for each. `failures`: how many of each kind, and the first one's
+    reason; `flags`: how many answers have each."""
 
     rows: pa.Table
     num_transcripts: int
@@ -68,6 +70,8 @@ class Asking:
     num_transient: int
     num_left: int
     transcribed: Seconds
+    failures: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    flags: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_tokens(self) -> int:
@@ -97,6 +101,8 @@ def survey(job: Job, first: bool = True, reopened: pa.Array | None = None) -> As
     none = pa.array([], pa.string())
     unfinished, seconds = pc.is_in(ids, value_set=none if reopened is None else reopened), 0.0
     num_done = num_present = num_flagged = num_failed = num_transient = 0
+    failures: dict[str, tuple[int, str]] = {}
+    flags = Counter[str]()
     spoken = pc.fill_null(pc.struct_field(transcripts["coverage"], "transcribed"), 0.0)
     for prompt in job.asked.prompts:
         mine = _of_prompt(folded, prompt.name, job.asked.fingerprints[prompt.name], ids)
@@ -116,6 +122,10 @@ def survey(job: Job, first: bool = True, reopened: pa.Array | None = None) -> As
         num_done += len(final)
         num_present += len(mine)
         flagged = pc.and_(pc.invert(failed), pc.greater(pc.list_value_length(mine["flags"]), 0))
+        flags.update(pc.list_flatten(mine.filter(flagged)["flags"]).to_pylist())
+        for why in mine.filter(failed)["failure"].to_pylist():
+            num, message = failures.get(why["kind"], (0, why["message"]))
+            failures[why["kind"]] = (num + 1, message)
         num_flagged += pc.sum(flagged).as_py() or 0
         num_failed += pc.sum(failed).as_py() or 0
         num_transient += pc.sum(transient).as_py() or 0
@@ -134,6 +144,8 @@ def survey(job: Job, first: bool = True, reopened: pa.Array | None = None) -> As
         num_transient,
         left_answers,
         seconds,
+        failures,
+        flags,
     )
 
 
@@ -144,6 +156,7 @@ def count(job: Job, found: Reconciliation) -> None:
     found.num_failed_answers, found.num_transient_answers = now.num_failed, now.num_transient
     found.num_missing_answers = found.num_answers - now.num_present
     found.num_flagged_answers = now.num_flagged
+    found.answer_failures, found.answer_flags = dict(now.failures), dict(now.flags)
 
 
 def seconds_per_answer(job: Job) -> Seconds | None:

@@ -18,7 +18,7 @@ from dawnchorus.answers import Job
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused, UserError
 from dawnchorus.llm import Asked, asked
-from dawnchorus.outcome import Exit, answers_said
+from dawnchorus.outcome import Exit, answer_rows
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report.words import length, many
 
@@ -164,8 +164,13 @@ def hold(interview: Interview, ui: asking.AnswerUi, take_over: bool = False) -> 
 
 def _said(job: Job, ending: BaseException | None, found: Reconciliation) -> Said:
     ok = found.num_answers - found.num_failed_answers - found.num_missing_answers
-    rows = [("answers", answers_said(found))]
-    rows += [("transcripts", storage.shown(storage.join(job.output, "transcripts")))]
+    rows = answer_rows(found)
+    if found.num_failed_answers > found.num_transient_answers:
+        rows.append(("try again", "the same command with --retry-failed all, once mended"))
+    rows.append(("transcripts", storage.shown(storage.join(job.output, "transcripts"))))
+    page = report.page_url(job.output, job.run_id)
+    if storage.exists(page):
+        rows.append(("report", storage.shown(page)))
     if isinstance(ending, KeyboardInterrupt):
         return Said(Exit.INTERRUPTED, f"Stopped. {ok:,} are answered; run the same command to go on.", rows)
     if isinstance(ending, RunPaused):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from dawnchorus import storage
+from dawnchorus import flags, storage
 from dawnchorus.errors import RunPaused
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.wording import be, every, many
@@ -60,7 +60,7 @@ class Outcome:
             kept = f"{many(made['totals']['elsewhere'], 'row')} in transcripts, not counted above"
             rows.append(("other inputs", kept))
         if found.num_answers:
-            rows.append(("answers", answers_said(found)))
+            rows += answer_rows(found)
         if spent["rtfx"]:
             rows.append(
                 ("rtfx", f"{spent['rtfx']:.1f} audio seconds per second, reading and decoding included")
@@ -110,6 +110,20 @@ def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> 
         return f"Missing: {many(found.num_missing_answers, 'answer')}; run the same command to ask again."
     what = many(left, "recording") if left else many(found.num_transient_answers, "answer")
     return f"{what} failed for reasons that may pass; run the same command to try again."
+
+
+def answer_rows(found: Reconciliation) -> list[tuple[str, str]]:
+    """How the answers stand, and below it why some failed and what their flags mean."""
+    rows = [("answers", answers_said(found))]
+    rows += [
+        (f"  {kind}", f"{num:,} failed: {message}")
+        for kind, (num, message) in sorted(found.answer_failures.items(), key=lambda f: -f[1][0])
+    ]
+    rows += [
+        (f"  {flag}", f"{num:,} flagged: {flags.meaning(flag, answer=True)}")
+        for flag, num in sorted(found.answer_flags.items(), key=lambda f: -f[1])
+    ]
+    return rows
 
 
 def answers_said(found: Reconciliation) -> str:

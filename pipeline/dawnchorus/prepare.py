@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dawnchorus import __version__, forgotten, ids, ledger, manifest, plan, storage, tracing
 from dawnchorus.assemble import RunFacts
 from dawnchorus.config import RunConfig
-from dawnchorus.engines import create
+from dawnchorus.engines import create, hub
 from dawnchorus.engines.base import Engine, Identity
 from dawnchorus.errors import FingerprintMismatch
 from dawnchorus.llm import Asked, asked
@@ -94,7 +94,7 @@ class Prepared:
             "model": self.facts.model,
             "model_revision": self.facts.model_revision,
             "english_only": self.facts.english_only,
-            "config": self.config.model_dump(mode="json"),
+            "config": _anywhere(self.config.model_dump(mode="json")),
             "metadata": self.metadata(),
             "num_recordings": self.summary.num_recordings,
             "num_duplicates": self.summary.num_duplicates,
@@ -112,6 +112,13 @@ def run_url(output: str, run_id: str) -> str:
 
 
 @tracing.span("prepare")
+def _anywhere(tree: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that means the same models in any folder: `ask` reads it, wherever it is called."""
+    for section in ("engine", "llm"):
+        tree[section]["model"] = hub.absolute(tree[section]["model"])
+    return tree
+
+
 def prepare(config: RunConfig) -> Prepared:
     """Identify the engine, read the manifest, name the run.
 

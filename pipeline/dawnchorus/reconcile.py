@@ -25,7 +25,7 @@ _SHOWN = 20
 class Reconciliation:
     """`problems`: what does not add up (the first 20 in words, `num_problems` in all). `missing`:
     recordings without a row yet. `transient`: rows that another try may mend. `num_answers`: those that were
-    asked for, where LLM mode is on."""
+    asked for, where LLM mode is on; `answer_failures` by kind, with a reason; `answer_flags` by name."""
 
     num_recordings: int = 0
     num_ok: int = 0
@@ -39,6 +39,8 @@ class Reconciliation:
     num_transient_answers: int = 0
     num_missing_answers: int = 0
     num_flagged_answers: int = 0
+    answer_failures: dict[str, tuple[int, str]] = field(default_factory=dict)
+    answer_flags: dict[str, int] = field(default_factory=dict)
     num_problems: int = 0
     problems: list[str] = field(default_factory=list)
 

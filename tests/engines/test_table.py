@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dawnchorus import installing
-from dawnchorus.engines import ENGINES, LANGUAGE_MODELS, NEEDS, engine_class, missing
+from dawnchorus.engines import ENGINES, LANGUAGE_MODELS, NEEDS, engine_class, language_model_class, missing
 from dawnchorus.errors import ConfigError
 
 
@@ -21,6 +21,18 @@ def test_an_unknown_engine_names_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="no engine named 'wisper'") as caught:
         engine_class("wisper")
     assert "whisper" in str(caught.value)
+
+
+def test_an_engine_for_answers_alone_is_no_unknown_name() -> None:
+    with pytest.raises(ConfigError, match="'hf' has an LLM mode only") as caught:
+        engine_class("hf")
+    assert "fake" not in str(caught.value)
+
+
+def test_an_engine_without_llm_mode_names_what_to_type() -> None:
+    with pytest.raises(ConfigError, match="--engine hf --model") as caught:
+        language_model_class("whisper")
+    assert "fake" not in str(caught.value)
 
 
 def test_every_engine_but_the_fake_says_what_it_needs() -> None:

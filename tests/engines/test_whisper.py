@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -162,3 +165,25 @@ def test_real_speech_does_not_depend_on_its_batch(
     waveform = spoken[0][: 24 * RATE].astype(np.float32) / np.float32(32768)
     pieces = np.array_split(waveform, 5)
     assert engine.transcribe(pieces) == [h for p in pieces for h in engine.transcribe([p])]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("smal.en", "There is no Whisper model named 'smal.en'. Did you mean small.en?"),
+        ("/no/such/model", "There is no folder /no/such/model."),
+        ("./model", "There is no folder ./model."),
+    ],
+)
+def test_a_model_that_cannot_be_is_told_without_the_hub(name: str, said: str) -> None:
+    with pytest.raises(EngineUnavailable) as caught:
+        model_path(name, None)
+    assert str(caught.value).startswith(said)
+
+
+def test_a_hub_out_of_reach_is_no_wrong_name(tmp_path: Path) -> None:
+    """In a process that may not use the network."""
+    ask = "from dawnchorus.engines.whisper_weights import model_path\nmodel_path('small.en', None)"
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, env=env)
+    assert "the hub did not give it: it cannot be reached" in done.stderr

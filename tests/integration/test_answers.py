@@ -211,6 +211,9 @@ def test_json_is_checked_asked_for_once_more_and_then_flagged(talks: Runner) -> 
     answer = shown(talks)["order.mp3"]["topics"]
     assert (answer["json"], answer["flags"], answer["text"]) == (None, ["invalid_json"], "never json")
     assert (answer["status"], len(asked(talks))) == ("ok", 4)
+    again = dict(ask(talks, names=["topics"], recording="or").rows)
+    assert again["answers"] == "2: 2 ok (2 flagged), 0 failed"
+    assert again["  invalid_json"] == "1 flagged: The answer does not fit the JSON schema, asked twice."
 
 
 def hashes(talks: Runner, name: str, *overrides: str) -> list[str]:
@@ -232,6 +235,9 @@ def test_failed_answers_leave_their_transcripts_ok_and_are_tried_again_when_it_m
     said = ask(talks, "resume.max_attempts=2", recording="or")
     assert said.exit is Exit.INCOMPLETE
     assert said.rows[0] == ("answers", "2: 0 ok, 2 failed")
+    assert said.rows[1][0] == "  on_demand"
+    assert said.rows[1][1].startswith("2 failed: ")
+    assert dict(said.rows)["try again"] == "the same command with --retry-failed all, once mended"
     assert len(asked(talks)) == 3, "what may pass has two tries, what is final one"
     rows = {r["audio_filepath"][8:]: r for r in transcripts(talks.output).to_pylist() if r["answers"]}
     assert {n: r["status"] for n, r in rows.items()} == {"short.mp3": "ok", "order.mp3": "ok"}

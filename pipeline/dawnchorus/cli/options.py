@@ -18,7 +18,7 @@ ConfigArguments = Annotated[
 ]
 Input = Annotated[str | None, typer.Option("--input", "-i", help="Folder, glob, manifest or URL of audio.")]
 Output = Annotated[str | None, typer.Option("--output", "-o", help="Folder or URL for tables and report.")]
-EngineName = Annotated[str | None, typer.Option("--engine", help="Engine: whisper (default), fake, ...")]
+EngineName = Annotated[str | None, typer.Option("--engine", help="whisper (default), salm or nemo_asr.")]
 Model = Annotated[str | None, typer.Option("--model", help="Model name or path for the engine.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Pilot: only the first N recordings.")]
 Sample = Annotated[str | None, typer.Option("--sample", help="Pilot: a share of the recordings, such as 1%.")]

@@ -30,7 +30,7 @@ class LlmConfig(Section):
     prompts: list[str] | dict[str, PromptConfig | None] = key(
         [],
         "What to ask: names of shipped prompts (summary, action_items, topics, qa), or a mapping of names "
-        "to what differs from the shipped one (places in templates: below): template, question, max_tokens, json_schema, times, "
+        "to what differs from the shipped one: template, question, max_tokens, json_schema, times, "
         "map_template, combine_template, notes_tokens. A new name needs a template, or a question for `qa`.",
         text=False,
     )

@@ -51,9 +51,10 @@ def engine_class(name: str) -> type[Engine]:
         ConfigError: no such engine.
     """
     if name not in ENGINES:
-        raise ConfigError(
-            f"There is no engine named {name!r}.", f"Choose one of: {', '.join(sorted(ENGINES))}."
-        )
+        choices = f"Choose one of: {_offered(ENGINES)}."
+        if name in LANGUAGE_MODELS:
+            raise ConfigError(f"The engine {name!r} has an LLM mode only, and does not transcribe.", choices)
+        raise ConfigError(f"There is no engine named {name!r}.", choices)
     loaded: type[Engine] = _imported(ENGINES[name])
     return loaded
 
@@ -76,7 +77,8 @@ def language_model_class(name: str) -> type[LanguageModel]:
     if name not in LANGUAGE_MODELS:
         raise ConfigError(
             f"The engine {name!r} has no LLM mode.",
-            f"Set llm.engine to one of: {', '.join(LANGUAGE_MODELS)}.",
+            f"Say which model answers, such as --engine hf --model Qwen/Qwen3-1.7B (ask) or llm.engine=hf "
+            f"llm.model=... (run). Engines with one: {_offered(LANGUAGE_MODELS)}.",
         )
     loaded: type[LanguageModel] = _imported(LANGUAGE_MODELS[name])
     return loaded
@@ -89,6 +91,11 @@ def create_language_model(config: EngineConfig) -> LanguageModel:
         ConfigError: no such language model, or options it does not take.
     """
     return language_model_class(config.name)(config)  # type: ignore[call-arg]
+
+
+def _offered(table: dict[str, str]) -> str:
+    """Names for people: the fake is for tests."""
+    return ", ".join(name for name in table if name != "fake")
 
 
 def _imported(place: str) -> Any:

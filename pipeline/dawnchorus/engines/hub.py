@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import yaml
 
 from dawnchorus.engines.base import Licence
-from dawnchorus.engines.whisper_weights import weights_sha256
+from dawnchorus.engines.whisper_weights import looks_like_a_path, refusal, weights_sha256
 from dawnchorus.errors import EngineUnavailable
 
 HUB = "https://huggingface.co"
@@ -28,7 +29,12 @@ _CARD_BYTES = 1 << 20
 
 def is_local(model: str) -> bool:
     """Whether a model's name is a path of this machine."""
-    return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().exists()
+    return (looks_like_a_path(model) and "://" not in model) or Path(model).expanduser().exists()
+
+
+def absolute(model: str | None) -> str | None:
+    """A model as it can be found from any folder: a path of this machine whole, a name as it is."""
+    return os.path.abspath(Path(model).expanduser()) if model and is_local(model) else model
 
 
 def fetch(model: str, revision: str | None, patterns: Sequence[str], install: str) -> Path:
@@ -53,7 +59,7 @@ def fetch(model: str, revision: str | None, patterns: Sequence[str], install: st
         )
     except (OSError, ValueError, httpx.HTTPError) as e:
         raise EngineUnavailable(
-            f"The model {model!r} is not in the cache, and the hub did not give it ({type(e).__name__}).",
+            f"The model {model!r} is not in the cache, and the hub did not give it: {refusal(e)}.",
             "Check engine.model and the network, or name a local folder.",
         ) from e
     return Path(found)
