@@ -272,13 +272,47 @@ def test_a_name_that_is_not_utf8_is_still_a_recording(tmp_path: Path) -> None:
         assert Path(fetched.path).read_bytes() == b"x"
 
 
+def test_a_folder_says_what_it_skips_and_looks_into_names_without_extension(tmp_path: Path) -> None:
+    wave = b"RIFF\x00\x00\x00\x00WAVEfmt \xff"
+    files = {"a.wav": wave, "voicemail": wave, "README": b"read me", "notes.TXT": b"x", ".x.wav": b"x"}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    counts = manifest.Counts()
+    table = pa.Table.from_batches(list(manifest.read(run_config(tmp_path), counts)))
+    names = [p.rpartition("/")[2] for p in table["audio_filepath"].to_pylist()]
+    assert names == ["a.wav", "voicemail"]
+    assert counts.skipped == {"hidden": 2, ".txt": 1, "without extension": 1}
+
+
+@pytest.mark.parametrize("name", ["list.txt", "list", "radio.m3u"])
+def test_a_list_of_paths_is_a_manifest(tmp_path: Path, name: str) -> None:
+    (tmp_path / "voicemail").write_bytes(b"x")
+    text = "#EXTM3U\n\na b.mp3\r\nhttps://h/x.flac?y=1\nvoicemail\n a b.mp3\n"
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    wanted = [f"{tmp_path}/a b.mp3", "https://h/x.flac?y=1", f"{tmp_path}/voicemail"]
+    assert [r["audio_filepath"] for r in rows_of(tmp_path / name)] == wanted
+    assert [r["audio_filepath"] for r in rows_of(tmp_path / name, manifest={"format": "list"})] == wanted
+
+
+def test_other_text_is_refused_and_not_taken_for_audio(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("Call Ada about the lamps.\nThen a.mp3\n")
+    with pytest.raises(ManifestError, match=r"notes\.txt is a text file.*'Call Ada about the lamps\.'"):
+        rows_of(tmp_path / "notes.txt")
+
+
 def test_a_single_file_is_taken_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "recording.dat").write_bytes(b"RIFF\x00\x00\x00\x00WAVEfmt \xff")
     assert rows_of(tmp_path / "recording.dat")[0]["audio_filepath"] == f"{tmp_path}/recording.dat"
 
 
 def test_an_empty_folder_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"\(0 files\).*mp3"):
+    with pytest.raises(ManifestError, match="There are no files") as e:
+        rows_of(tmp_path)
+    assert "credentials" not in str(e.value)
+    assert "bucket" not in str(e.value)
+    (tmp_path / "a.pdf").write_bytes(b"%PDF")
+    with pytest.raises(ManifestError, match=r"\(1 file\).*mp3"):
         rows_of(tmp_path)
     lines(tmp_path / "calls.jsonl", {"audio_filepath": "a.wav"})
     with pytest.raises(ManifestError, match=r"Did you mean the manifest 'calls\.jsonl'"):
@@ -409,8 +443,10 @@ def test_mostly_bad_manifests_stop_the_run(tmp_path: Path, good: int) -> None:
         return
     with pytest.raises(ManifestError) as e:
         snapshot_of(path, tmp_path / "s")
-    assert f"{bad_lines} of 100 lines are bad: m.jsonl:{good + 1}: " in e.value.message
-    assert "max_bad_share" in e.value.fix
+    assert f"{bad_lines} of 100 lines are bad:\n  m.jsonl:{good + 1}: " in e.value.message
+    assert f"m.jsonl:{good + 10}: " in e.value.message
+    assert f"and {bad_lines - 10} more" in e.value.message
+    assert ("max_bad_share" in e.value.fix) == (good > 0), "raising it does not help where all are bad"
     if good:
         assert snapshot_of(path, tmp_path / "s", manifest={"max_bad_share": 0.2}).num_bad == bad_lines
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from botocore.exceptions import NoCredentialsError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -603,6 +604,12 @@ def test_errors_get_stable_kinds(error: Exception, kind: str, transient: bool) -
     problem = explain(error, "s3://bucket/x")
     assert problem is not None
     assert (problem.kind, problem.transient) == (kind, transient)
+
+
+def test_missing_credentials_are_not_called_wrong() -> None:
+    missing = explain(NoCredentialsError(), "s3://bucket/x")
+    assert missing is not None
+    assert missing.message == "There are no credentials for s3://bucket/x."
 
 
 def test_bugs_are_not_explained_away() -> None:

@@ -5,9 +5,11 @@ Only words and numbers; decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
+import pyarrow.compute as pc
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -16,6 +18,7 @@ from rich.text import Text
 from dawnchorus import cost
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress
+from dawnchorus.export.cues import clean
 from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
@@ -23,6 +26,7 @@ from dawnchorus.records import Seconds
 from dawnchorus.report.words import many
 
 _BAR = 20
+_KINDS = 5
 
 
 def hours(seconds: Seconds) -> str:
@@ -160,6 +164,8 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
         ),
         ("recordings", f"{survey.num_recordings:,}, {hours(survey.total_seconds)} of audio{about}"),
     ]
+    if summary.skipped:
+        rows.append(("skipped", _skipped(summary.skipped)))
     if summary.num_duplicates:
         rows.append(("collapsed", f"{summary.num_duplicates:,} identical manifest rows"))
     if prepared.num_forgotten:
@@ -200,6 +206,22 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
             )
         rows.append(("at risk", f"at most {hours(risk)} of speech in a window: what a crash costs"))
     return rows
+
+
+def _skipped(kinds: Counter[str]) -> str:
+    """`4 files (2 hidden, 1 .txt, 1 without extension)`."""
+    few = [f"{num:,} {kind}" for kind, num in kinds.most_common(_KINDS)]
+    rest = kinds.total() - sum(num for _, num in kinds.most_common(_KINDS))
+    return f"{many(kinds.total(), 'file')} ({', '.join(few + ([f'{rest:,} other'] if rest else []))})"
+
+
+def bad_lines(prepared: Prepared, limit: int | None = None) -> Iterator[str]:
+    """What is wrong with each unreadable line of the manifest, and where it stands; at most `limit`."""
+    bad = prepared.manifest.filter(pc.is_valid(prepared.manifest["failure"]))
+    for failure in bad["failure"].slice(0, limit):
+        yield clean(failure["message"].as_py())
+    if limit is not None and len(bad) > limit:
+        yield f"... and {len(bad) - limit:,} more; `dawnchorus plan ... | less` lists all."
 
 
 def rows_table(rows: Sequence[tuple[str, str]]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from dawnchorus.cli.console import err, out, plainly, shown_run
 from dawnchorus.cli.options import (
@@ -70,7 +71,7 @@ def plan(
     from dawnchorus import cluster
     from dawnchorus.placement import NoRoom
     from dawnchorus.prepare import prepare, survey
-    from dawnchorus.terminal import plan_table
+    from dawnchorus.terminal import bad_lines, plan_table
 
     with plainly():
         settings = read_config(**given)
@@ -82,6 +83,8 @@ def plan(
         except NoRoom as e:
             problem = e
         out.print(plan_table(prepared, work, use))
+        for line in bad_lines(prepared, 20 if out.is_terminal else None):
+            out.print(Text(line), soft_wrap=True)
         if problem is not None:
             err.print(f"A run would be refused here: {problem}", soft_wrap=True)
 

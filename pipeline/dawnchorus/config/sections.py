@@ -23,8 +23,10 @@ class Section(BaseModel):
 class ManifestConfig(Section):
     """How the input is read."""
 
-    format: Literal["auto", "nemo", "csv", "tsv", "parquet", "lhotse", "audio"] = key(
-        "auto", "Shape of the input; `auto` decides by name and content.", text=False
+    format: Literal["auto", "nemo", "csv", "tsv", "parquet", "lhotse", "list", "audio"] = key(
+        "auto",
+        "Shape of the input; `auto` decides by name and content. `list`: one path or URL a line.",
+        text=False,
     )
     max_bad_share: float = key(
         0.1,

@@ -1,4 +1,5 @@
-"""One local manifest file -> its rows, streamed: JSON lines, CSV/TSV, Parquet, plain or gzipped.
+"""One local manifest file -> its rows, streamed: JSON lines, CSV/TSV, Parquet, a list of
+paths, plain or gzipped.
 
 Every row comes with its line number and either its fields or the failure of that line. A file that
 cannot be a manifest at all raises ManifestError. Memory: one line (at most 1 MiB) or one Parquet batch.
@@ -11,7 +12,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
@@ -23,6 +24,8 @@ from dawnchorus.manifest.fields import PATH_FIELDS, bad
 
 MAX_LINE_BYTES = 1 << 20
 _PARQUET_BATCH_ROWS = 2_048
+_HEAD_BYTES = 1 << 16
+_FEW_LINES = 50
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
 _QUOTED = re.compile(r'^"((?:[^"]|"")*)"$')
@@ -40,13 +43,13 @@ class Row:
 
 
 def read_rows(path: str, shape: str, name: str) -> Iterator[Row]:
-    """The rows of the local file `path`, of shape `json`, `csv`, `tsv` or `parquet`. `name` is what
+    """The rows of the local file `path`, of shape `json`, `csv`, `tsv`, `list` or `parquet`. `name` is what
     people call it.
 
     Raises:
         ManifestError: the file is damaged, or has no column with the audio's address.
     """
-    readers = {"json": _json_rows, "csv": _table_rows, "tsv": _table_rows}
+    readers = {"json": _json_rows, "csv": _table_rows, "tsv": _table_rows, "list": _list_rows}
     try:
         if shape == "parquet":
             yield from _parquet_rows(path, name)
@@ -71,6 +74,48 @@ def sniff(path: str) -> str | None:
         return "json"
     delimiter = _delimiter(head)
     return None if delimiter is None else "tsv" if delimiter == "\t" else "csv"
+
+
+def text_head(path: str) -> list[str] | None:
+    """The lines that a local text file begins with, without blank ones and comments; None for other files."""
+    with _open(path) as f:
+        try:
+            data = f.read(_HEAD_BYTES)
+        except (OSError, EOFError, zlib.error):
+            return None
+    # The last line may be cut in the middle of a character.
+    whole = data if len(data) < _HEAD_BYTES else data[: data.rfind(b"\n") + 1]
+    try:
+        text = whole.removeprefix(_BOM).decode()
+    except UnicodeDecodeError:
+        return None
+    if not whole or not all(c.isprintable() or c.isspace() for c in text):
+        return None
+    return [line for line in map(_listed, text.splitlines()) if line] or None
+
+
+def is_list(head: list[str], is_address: Callable[[str], bool]) -> bool:
+    """Whether text that begins with these lines lists addresses: the first and most of the others are."""
+    few = head[:_FEW_LINES]
+    return is_address(few[0]) and sum(map(is_address, few)) > len(few) / 2
+
+
+def _listed(line: str) -> str:
+    """The address on a line of a list; nothing for a comment."""
+    return "" if line.startswith("#") else line.strip()
+
+
+def _list_rows(file: IO[bytes], name: str, shape: str) -> Iterator[Row]:
+    for number, line, cut in _lines(file):
+        problem = bad("line_too_long", f"The line is longer than {MAX_LINE_BYTES} bytes.") if cut else None
+        try:
+            address = _listed(line.decode())
+        except UnicodeDecodeError as e:
+            problem, address = bad("not_utf8", f"The line is not UTF-8 (byte {e.start})."), " "
+        if problem is not None:
+            yield Row(number, None, line.decode("utf-8", "replace"), problem)
+        elif address:
+            yield Row(number, {PATH_FIELDS[0]: address}, "")
 
 
 def _open(path: str) -> IO[bytes]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from dawnchorus import storage
 from dawnchorus.config import ManifestConfig, RunConfig
 from dawnchorus.errors import ManifestError
 from dawnchorus.manifest.stream import Counts, read
+from dawnchorus.wording import many
 
 PART_ROWS = 100_000
 _FEW_LINES = 10
@@ -24,7 +26,8 @@ _DIGEST_COLUMNS = ("recording_id", "claimed_duration", "text", "metadata")
 class Snapshot:
     """What was written. `num_rows = num_recordings + num_bad`; `num_duplicates` identical rows were left
     out; `known_seconds` sums slices' durations and claimed durations, and `num_unknown_duration`
-    recordings have neither. `digest` depends on the rows and their order. `files` are the input's."""
+    recordings have neither. `digest` depends on the rows and their order. `files` are the input's;
+    `skipped` the files of a folder that are none of it, by extension."""
 
     num_rows: int
     num_bad: int
@@ -34,6 +37,7 @@ class Snapshot:
     num_unknown_duration: int
     digest: str
     files: list[str]
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def snapshot(config: RunConfig, folder: str) -> Snapshot:
@@ -72,6 +76,7 @@ def snapshot(config: RunConfig, folder: str) -> Snapshot:
         num_unknown_duration=num_unknown,
         digest=digest.hexdigest(),
         files=counts.files,
+        skipped=counts.skipped,
     )
 
 
@@ -111,8 +116,11 @@ def _judge(counts: Counts, config: ManifestConfig, address: str) -> None:
     share = counts.num_bad / counts.num_lines
     limit = config.max_bad_share if counts.num_lines >= _FEW_LINES else 1.0
     if counts.num_bad == counts.num_lines or share > limit:
-        examples = " | ".join(counts.examples)
+        more, hopeless = counts.num_bad - len(counts.examples), counts.num_bad == counts.num_lines
+        examples = "\n  ".join([*counts.examples, *([f"and {more:,} more"] if more else [])])
+        raised = f"Mend them, or raise manifest.max_bad_share (now {config.max_bad_share:g})."
+        lists = " `dawnchorus plan` with manifest.max_bad_share=1 lists them all." if more else ""
         raise ManifestError(
-            f"{place}: {counts.num_bad} of {counts.num_lines} lines are bad: {examples}",
-            f"Mend them, or raise manifest.max_bad_share (now {config.max_bad_share:g}).",
+            f"{place}: {counts.num_bad:,} of {many(counts.num_lines, 'line')} are bad:\n  {examples}\n",
+            "Mend them." if hopeless else raised + lists,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -17,28 +18,30 @@ import pyarrow as pa
 
 from dawnchorus import ids, storage
 from dawnchorus.config import RunConfig
-from dawnchorus.errors import Terminal
+from dawnchorus.errors import ManifestError, Terminal
 from dawnchorus.manifest import readers
 from dawnchorus.manifest.duplicates import CONFLICTING, NEW, Seen, id_array
-from dawnchorus.manifest.fields import bad, recording_of
-from dawnchorus.manifest.sources import Source, find_sources, local_copy
+from dawnchorus.manifest.fields import addresses, bad, recording_of
+from dawnchorus.manifest.sources import Source, find_sources, local_copy, names_audio
 from dawnchorus.records import Recording
 from dawnchorus.schema import RECORDINGS, failure_row
 
 BATCH_ROWS = 16_384
-_NUM_EXAMPLES = 3
+_NUM_EXAMPLES = 10
 
 
 @dataclass
 class Counts:
     """What was met so far. `num_lines` counts every row of the manifest, duplicates and those left out
-    by a pilot as well; `examples` are the first bad lines; `files` the manifests, or the listed folder."""
+    by a pilot as well; `examples` are the first bad lines; `files` the manifests, or the listed folder;
+    `skipped` the files of a folder that were left out, by extension."""
 
     num_lines: int = 0
     num_bad: int = 0
     num_duplicates: int = 0
     examples: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
 
     def note_bad(self, line: str, problem: Terminal) -> None:
         """Count a bad line."""
@@ -79,13 +82,14 @@ def read(config: RunConfig, counts: Counts | None = None) -> Iterator[pa.RecordB
 
 
 def _all_lines(address: str, form: str, counts: Counts) -> Iterator[_Line]:
-    for source in find_sources(address, form):
+    sources = find_sources(address, form, counts.skipped)
+    for source in sources:
         if source.shape == "audio":
             counts.files = counts.files or [storage.canonical_uri(address)]
             counts.num_lines += 1
             yield _audio_line(source)
         else:
-            yield from _manifest_lines(source, form, counts)
+            yield from _manifest_lines(source, form, counts, alone=len(sources) == 1)
 
 
 def _audio_line(source: Source) -> _Line:
@@ -99,7 +103,7 @@ def _audio_line(source: Source) -> _Line:
     return _Line(recording, line, None, source.size_bytes)
 
 
-def _manifest_lines(source: Source, form: str, counts: Counts) -> Iterator[_Line]:
+def _manifest_lines(source: Source, form: str, counts: Counts, alone: bool) -> Iterator[_Line]:
     uri, name, base = (
         storage.canonical_uri(source.url),
         storage.name_of(source.url),
@@ -108,7 +112,7 @@ def _manifest_lines(source: Source, form: str, counts: Counts) -> Iterator[_Line
     cut_or_not = form if form in ("nemo", "lhotse") else "auto"
     counts.files.append(uri)
     with local_copy(source.url) as copy:
-        shape = source.shape or readers.sniff(copy.path)
+        shape = source.shape or readers.sniff(copy.path) or _of_text(copy.path, base, name, alone)
         if shape is None:
             counts.num_lines += 1
             yield _audio_line(source)
@@ -125,6 +129,34 @@ def _manifest_lines(source: Source, form: str, counts: Counts) -> Iterator[_Line
                     problem = e
             assert problem is not None
             yield _bad_line(uri, line, row.content or str(row.fields), problem)
+
+
+def _of_text(path: str, base: str, name: str, alone: bool) -> str | None:
+    """`list` for a text file with a path or URL on each line; None for what may be audio.
+
+    Raises:
+        ManifestError: the whole input is another text.
+    """
+    head = readers.text_head(path)
+    if head is None:
+        return None
+    if readers.is_list(head, lambda line: _is_there(line, base)):
+        return "list"
+    if not alone:
+        return None
+    raise ManifestError(
+        f"{name} is a text file, but no manifest and no list of audio: its first line is {head[0][:80]!r}.",
+        "Write one path or URL a line, or a manifest with a column audio_filepath.",
+    )
+
+
+def _is_there(line: str, base: str) -> bool:
+    """Whether a line is an address that has to be audio: by its suffix, or because the file is there."""
+    try:
+        path, _ = addresses(line, base)
+    except Terminal:
+        return False
+    return names_audio(path) or (storage.is_local(path) and os.path.isfile(storage.local_path(path)))
 
 
 def _folder_of(url: str) -> str:

@@ -49,13 +49,11 @@ def read_range(url: str, start: int, end: int | None) -> bytes:
 
 
 def find(url: str) -> Iterator[tuple[str, int, str]]:
-    """(name below `url`, size, version) of every regular file below a folder that is not hidden."""
+    """(name below `url`, size, version) of every regular file below a folder, hidden folders left out."""
     root = local_path(url)
     for folder, folders, names in os.walk(root, onerror=_reraise):
         folders[:] = sorted(n for n in folders if not n.startswith("."))
         for name in names:
-            if name.startswith("."):
-                continue
             path = os.path.join(folder, name)
             # A file may go away between the listing and the look; then it is not there.
             with contextlib.suppress(FileNotFoundError):

@@ -78,20 +78,23 @@ def read_bytes(url: str, max_bytes: int | None = None) -> bytes:
     return data
 
 
-def list_files(url: str, suffix: str = "") -> list[FileInfo]:
+def list_files(url: str, suffix: str = "", hidden: list[str] | None = None) -> list[FileInfo]:
     """Every object below a folder whose name ends in `suffix`, sorted by URL; [] for a missing folder.
 
-    Hidden names (a component that starts with a dot, temporary files among them) are left out.
+    Hidden names (a component that starts with a dot, temporary files among them) are left out, and put into
+    `hidden` as far as the listing shows them.
 
     Raises:
         Transient: the store cannot be listed.
     """
     found = retrying(lambda: list(backend(url).find(url)), url)
-    files = [
-        FileInfo(join(url, name), size, version)
-        for name, size, version in found
-        if name.endswith(suffix) and not name.startswith(".") and "/." not in name
-    ]
+    files = []
+    for name, size, version in found:
+        if name.startswith(".") or "/." in name:
+            if hidden is not None:
+                hidden.append(name)
+        elif name.endswith(suffix):
+            files.append(FileInfo(join(url, name), size, version))
     return sorted(files, key=lambda f: f.url)
 
 

@@ -47,6 +47,7 @@ _CREDENTIAL_CLASSES = {
     "TokenRetrievalError",
     "UnauthorizedSSOTokenError",
 }
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError"}
 _THROTTLE_CODES = {
     "ConditionalRequestConflict",
     "OperationAborted",
@@ -80,9 +81,7 @@ def explain(error: BaseException, url: str) -> DataError | None:
     names = {c.__name__ for e in _chain(error) for c in type(e).__mro__}
     code, status = code_of(error), status_of(error)
     if code in _CREDENTIAL_CODES or status == 401 or names & _CREDENTIAL_CLASSES:
-        return Transient(
-            "credentials", f"The credentials for {place} are missing, wrong or expired.", "fetch"
-        )
+        return Transient("credentials", _credentials(place, names, code), "fetch")
     if code in _THROTTLE_CODES or status in (429, 503):
         return Transient("throttled", f"The store is slowing down requests for {place}.", "fetch")
     number = error.errno if isinstance(error, OSError) else None
@@ -105,6 +104,15 @@ def explain(error: BaseException, url: str) -> DataError | None:
     if isinstance(error, (OSError, EOFError, asyncio.TimeoutError)) or names & _NETWORK_CLASSES:
         return Transient("network", f"The connection for {place} failed: {said}.", "fetch")
     return None
+
+
+def _credentials(place: str, names: set[str], code: str) -> str:
+    if names & _NO_CREDENTIALS:
+        # Without any no store says whether there is such a bucket.
+        return f"There are no credentials for {place}."
+    if "Expired" in code or code == "TokenRefreshRequired":
+        return f"The credentials for {place} have expired."
+    return f"The credentials for {place} are wrong or have expired."
 
 
 def retrying(action: Callable[[], _T], url: str, tries: int = TRIES) -> _T:
