@@ -46,6 +46,8 @@ def joined(config: RunConfig) -> str | None:
 def beginning(config: RunConfig) -> str:
     """What `start` is about to do, in a few words."""
     address = joined(config)
+    if address == "auto":
+        return "Joining the cluster of this machine ..."
     return f"Joining the cluster at {storage.redact(address)} ..." if address else "Starting Ray ..."
 
 

@@ -24,14 +24,15 @@ def problem(needs: Path) -> str | None:
     """Why no run can start in this Python, with what to install; None where one can. `needs` holds the names
     of distributions, one a line."""
     version = ".".join(map(str, sys.version_info[:3]))
-    which = f"{sys.executable} (Python {version}), which runs Ray on this cluster,"
+    this = f"{sys.executable} (Python {version})"
     if sys.version_info < _OLDEST:
-        return f"{which} is too old: Dawn Chorus needs Python 3.11. Start the cluster from a newer one."
+        return f"{this}, which runs Ray on this cluster, is too old: Dawn Chorus needs Python 3.11 or newer."
     lacks = missing(needs.read_text(encoding="utf-8").split())
     if not lacks:
         return None
     return (
-        f"{which} has no {', '.join(lacks)}. Install Dawn Chorus with its engine there, on every node: "
+        f"{this}, which runs Ray on this cluster, has no {', '.join(lacks)}. "
+        "Install Dawn Chorus with its engine there, on every node: "
         f"{sys.executable} -m pip install '/path/to/dawnchorus[whisper,score,cluster]' (or its wheel)."
     )
 

@@ -41,7 +41,10 @@ def look(
     submitted = latest(output, run_id, cluster) if cluster else None
     if not runs and submitted is None:
         which = f"run {run_id}" if run_id else "run"
-        raise UserError(f"There is no {which} in {storage.shown(output)}.", "Check the output's address.")
+        hint = "Check the output's address."
+        if cluster is None:
+            hint += " What was submitted a moment ago is known to its cluster only: --address."
+        raise UserError(f"There is no {which} in {storage.shown(output)}.", hint)
     if submitted is None or not runs:
         return (runs[0] if runs else None), submitted
     told = [s for s in runs if s.submission_id == submitted.submission_id]

@@ -100,7 +100,7 @@ def test_what_ray_up_does_not_check() -> None:
 
 def test_the_run_asks_for_what_the_cluster_can_give() -> None:
     text = (FOLDER / "cluster.yaml").read_text(encoding="utf-8")
-    assert "-- dawnchorus run /home/dawnchorus/run.yaml" in text
+    assert "dawnchorus submit infra/aws/run.yaml" in text
     workers = config.build(yaml.safe_load((FOLDER / "run.yaml").read_text(encoding="utf-8"))).workers
     gpu = _cluster()["available_node_types"]["gpu"]
     assert workers.engines == gpu["max_workers"] * gpu["resources"]["GPU"]

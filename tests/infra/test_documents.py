@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from sandbox import enclosed
 
+import kit
 import surfaces
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra"
-DOCUMENTS = [FOLDER / "README.md", FOLDER / "OPS.md"]
+GUIDE = FOLDER / "README.md"
+DOCUMENTS = [GUIDE, FOLDER / "OPS.md"]
 
 
 def _sources() -> str:
@@ -32,12 +39,91 @@ def test_files_are_there(path: Path) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_commands_and_options_are_dawnchoruss(path: Path) -> None:
-    known = surfaces.cli_help()
-    for line in re.findall(
-        r"dawnchorus ((?:--debug )?(?:run|plan|assemble|show|export|doctor)\b[^`\n]*)", path.read_text()
-    ):
-        for option in re.findall(r"(?<!\S)--[a-z-]+", line):
-            assert option in known, line
+    text = path.read_text(encoding="utf-8")
+    options = _options(surfaces.cli_help())
+    named = [m.groups() for m in re.finditer(r"(?<![-/\w\[])dawnchorus ([a-z]+)\b([^`#|>;&\n]*)", text)]
+    found = [(command, rest) for command, rest in named if command in options]
+    assert {"status", "stop", "logs", "list", "show"} <= {command for command, _ in found}
+    for command, rest in found:
+        for option in re.findall(r"(?<!\S)--[a-z-]+", rest):
+            assert option in options[command], f"dawnchorus {command}{rest}"
+
+
+def _options(frozen: str) -> dict[str, set[str]]:
+    """Every command and the options it takes."""
+    parts = re.split(r"^dawnchorus (\w+)$", frozen, flags=re.MULTILINE)[1:]
+    return {
+        name: set(re.findall(r"--[a-z-]+", said)) for name, said in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def test_rays_commands_and_options_are_rays() -> None:
+    from ray.scripts.scripts import cli
+
+    lines = re.findall(
+        r"(?<![\w-])ray ((?:up|down|exec|start|stop|dashboard|job) [^`#\n]*)", GUIDE.read_text()
+    )
+    assert len(lines) >= 6
+    for line in lines:
+        words = line.replace("'", " ").split()
+        known = {o for p in cli.commands[words[0]].params for o in (*p.opts, *p.secondary_opts)}
+        assert {w for w in words if w.startswith("--")} <= known, line
+
+
+def test_every_road_says_what_it_needs_how_to_look_to_stop_and_what_is_left() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    table = text.partition("## From the laptop")[0]
+    roads = re.findall(r"\| \[([\w ]+)\]\(#[\w-]+\) \|", table)
+    assert len(roads) == 6
+    for road in roads:
+        told = re.split(
+            r"^## ", text.partition(f"\n## {road[0].upper()}{road[1:]}\n")[2], flags=re.MULTILINE
+        )[0]
+        for needed in ("Needs ", "dawnchorus status", "dawnchorus stop", "dawnchorus s"):
+            assert needed in told, f"{road}: {needed}"
+
+
+def _road(title: str) -> str:
+    """The first commands of a road."""
+    return GUIDE.read_text(encoding="utf-8").partition(f"## {title}")[2].split("```")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_road_over_machines_of_ones_own(tmp_path: Path) -> None:
+    """Its commands as they stand, but for what installs and what tunnels: head and laptop are one machine
+    here, the engine is the fake one, and a shared folder stands for the bucket."""
+    audio, output = kit.archive(tmp_path / "audio", [4.0, 6.0], seed=7), tmp_path / "out"
+    left_out = ("python3 -m venv", "~/dawnchorus/bin/pip", "export LD_LIBRARY_PATH", "ssh ")
+    kept = [line for line in _road("Machines of your own").splitlines() if not line.startswith(left_out)]
+    stop = next(i for i, line in enumerate(kept) if line.startswith("dawnchorus stop"))
+    kept[stop:stop] = ['dawnchorus show "$OUT"']
+    script = "\n".join(["set -e", *kept]).replace("CHANGE", "0123456789abcdef" * 4)
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="dc-") as scratch:
+        for told, here in (
+            ("~/dawnchorus/bin/ray start --head", f"ray start --head --num-cpus 3 --temp-dir {scratch}"),
+            (
+                "~/dawnchorus/bin/ray start --address HEAD:6379",
+                "ray start --address 127.0.0.1:6379 --num-cpus 1",
+            ),
+            ("~/dawnchorus/bin/", ""),
+            ("--dashboard-host", "--node-ip-address 127.0.0.1 --dashboard-host"),
+            ("submit configs/podcasts_s3.yaml", f'submit --engine fake -i {audio} -o "$OUT" --shared-paths'),
+            ("s3://my-bucket/transcripts/podcasts", '"$OUT"'),
+        ):
+            assert told in script, told
+            script = script.replace(told, here)
+        env = {
+            **os.environ,
+            "OUT": str(output),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        done = subprocess.run(
+            enclosed("bash", "-c", script), capture_output=True, text=True, env=env, cwd=ROOT, check=False
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 recordings" in done.stdout
+    assert re.search(r"has ended: .*recordings are accounted for", done.stdout), done.stdout
 
 
 def test_messages_are_those_the_code_prints() -> None:

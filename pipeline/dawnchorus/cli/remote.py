@@ -81,7 +81,7 @@ def submit(
         out.print(Text.assemble((new.submission_id, "bold"), f" {said}."), soft_wrap=True)
         where = settings.output
         for line in (
-            f"dawnchorus status {where} --watch",
+            f"dawnchorus status {where} --watch --address {cluster.address}",
             f"dawnchorus logs {where} --follow --address {cluster.address}",
             f"dawnchorus stop {where} --address {cluster.address}",
         ):
