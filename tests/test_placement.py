@@ -22,7 +22,9 @@ def shared(nodes: list[Node], **settings: Any) -> Resources:
 
 
 def test_one_engine_per_gpu_and_the_other_slots_decode() -> None:
-    use = shared([Node(16, 4, "H100"), Node(16, 4, "H100"), Node(64)])
+    # Ray gives each node labels of its own.
+    one, two = {"ray.io/node-id": "1"}, {"ray.io/node-id": "2"}
+    use = shared([Node(16, 4, "H100", one), Node(16, 4, "H100", two), Node(64)])
     assert (use.engines, use.gpus_per_engine, use.cpus_per_engine) == (8, 1.0, 1.0)
     assert use.decoders == 96 - 8 - 1
     assert use.accelerator == "H100"

@@ -102,6 +102,8 @@ def tune(block_bytes: int) -> None:
     """Set Ray Data's context for the graphs of this process."""
     # The retry arguments have no other way in until Ray 2.64, which is why Ray is pinned.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+    # A pilot has fewer units than there are slots: nothing to tell a person.
+    warnings.filterwarnings("ignore", message="The maximum number of concurrent tasks")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -32,7 +32,7 @@ class Node:
     cpus: float
     gpus: float = 0.0
     accelerator: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         gpus = f"{self.gpus:g} {self.accelerator or 'GPU'} and " if self.gpus else ""

@@ -101,7 +101,7 @@ def test_run_over_two_nodes(folder: Path) -> None:
     done = _submit(folder, {})
     assert done.returncode == 0, done.stdout + done.stderr
     assert kit.transcripts(folder / "out").num_rows == 3
-    assert "2 x 2 CPUs: room for" in done.stderr, "it waited for both nodes"
+    assert "2 x 2 CPUs: room for" in done.stderr, done.stderr
     worker, head = sorted(_notes(folder), key=lambda note: "--nodelist" in note)
     assert "--nodelist=one" in head
     assert "--nodes=1" in worker
