@@ -9,7 +9,7 @@ import pytest
 
 from dawnchorus import config
 from dawnchorus.engines.whisper_weights import model_path
-from dawnchorus.prepare import prepare
+from dawnchorus.prepare import measured_rtfx, prepare
 
 MANIFEST = str(Path(__file__).parent / "data" / "sample" / "manifest.jsonl")
 
@@ -54,3 +54,15 @@ def test_a_model_by_path_is_recorded_so_that_any_folder_finds_it(
     told = json.loads(saved.read_text())["config"]
     assert told["engine"]["model"] == str(tmp_path / "model")
     assert told["llm"]["model"] == "some/name"
+
+
+@pytest.mark.parametrize(("wall", "told"), [(20.0, None), (90.0, 12.0)])
+def test_a_short_run_says_nothing_of_the_speed_to_come(
+    tmp_path: Path, wall: float, told: float | None
+) -> None:
+    tree = {"input": MANIFEST, "output": str(tmp_path), "engine": {"name": "fake"}}
+    prepared = prepare(config.build(tree))
+    (tmp_path / "_runs" / "r").mkdir(parents=True)
+    about = {"time": {"rtfx": 12.0, "wall_seconds": wall}, "model": {"engine": "fake"}, "made_at": 1.0}
+    (tmp_path / "_runs" / "r" / "report.json").write_text(json.dumps(about))
+    assert measured_rtfx(prepared) == told

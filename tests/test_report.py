@@ -166,6 +166,66 @@ def test_chunk_lengths_and_pace(tmp_path: Path) -> None:
     assert sum(found["words_per_minute"]["counts"]) == 2
 
 
+def test_a_command_that_did_nothing_leaves_the_speed_as_it_was(tmp_path: Path) -> None:
+    archive(tmp_path)
+    before = made(tmp_path)["time"]
+    fence(tmp_path, 4, T0 + 5000)
+    after = report.make(str(tmp_path), outputs.RUN_ID, FOUND, T0 + 5000, now=T0 + 5009)["time"]
+    assert {k: after[k] for k in ("rtfx", "wall_seconds")} == {k: before[k] for k in ("rtfx", "wall_seconds")}
+
+
+def test_flags_say_what_they_mean_and_which_files_have_them(tmp_path: Path) -> None:
+    rows = [
+        transcript(f"s3://b/{n}.wav", segment(0, 1, f"text {n}"), flags=["redone", "omission"][: 1 + n % 2])
+        for n in range(8)
+    ]
+    outputs.write(tmp_path, "transcripts", rows)
+    outputs.save_run(tmp_path, rows)
+    flags = made(tmp_path)["flags"]
+    assert [(f["flag"], f["num"], f["weight"]) for f in flags] == [
+        ("omission", 4, "doubt"),
+        ("redone", 8, "note"),
+    ]
+    assert [e["text"] for e in flags[0]["examples"]] == ["text 1", "text 3", "text 5"]
+    page = page_of(tmp_path)
+    assert page.index("seem to have no words") < page.index("heard it again in its full window")
+
+
+def test_a_few_transcripts_are_on_the_page_without_what_steers(tmp_path: Path) -> None:
+    long = "Good morning. " * 40
+    rows = [transcript("s3://b/a.wav", segment(0, 1, f"\u202eolleh\x07 {EVIL}"))]
+    rows += [transcript(f"s3://b/{n}.wav", segment(0, 1, long)) for n in range(20)]
+    outputs.write(tmp_path, "transcripts", rows)
+    outputs.save_run(tmp_path, rows)
+    told = made(tmp_path)["transcripts"]
+    assert len(told) == 10
+    assert max(len(t["text"]) for t in told) == 201
+    page = page_of(tmp_path)
+    assert "olleh" in page
+    assert "<script" not in page
+    assert not {"\u202e", "\x07"} & set(page)
+
+
+@pytest.mark.parametrize(("num", "tile"), [(5, False), (60, True)])
+def test_a_rate_of_very_few_words_is_no_headline(tmp_path: Path, num: int, tile: bool) -> None:
+    wer = scored(tmp_path, transcript("s3://b/1", segment(0, 1, "no " * 22), text="yes " * num))
+    assert wer["num_words"] == num
+    page = page_of(tmp_path)
+    assert ("word error rate" in page) is tile
+    assert ("it says little" in page) is not tile
+
+
+def test_one_value_is_no_histogram(tmp_path: Path) -> None:
+    archive(tmp_path)
+    made(tmp_path)
+    assert "Length of chunks" not in page_of(tmp_path)
+
+
+@pytest.mark.parametrize(("rtfx", "said"), [(31.6, "32 times"), (1.84, "1.8 times"), (0.1, "0.10 times")])
+def test_speed_has_one_wording(rtfx: float, said: str) -> None:
+    assert words._speed(rtfx) == f"{said} as fast as it plays"
+
+
 def test_failures_by_kind_whole_ones_first(tmp_path: Path) -> None:
     archive(tmp_path)
     failures = made(tmp_path)["failures"]
@@ -326,7 +386,7 @@ def test_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert "url(" not in style
     assert "default-src 'none'" in page.replace("&#x27;", "'")
     pictures = [a for tag, a in parsed(page) if a.get("role") == "img"]
-    assert len(pictures) >= 5
+    assert len(pictures) >= 4
     assert all(a["aria-label"] for a in pictures)
 
 
@@ -391,7 +451,7 @@ def test_cut_keeps_both_ends() -> None:
 
 
 def test_median_of_a_histogram() -> None:
-    data = {"edges": [0.0, 10.0, 20.0], "counts": [1, 3], "open_ended": False}
+    data = {"edges": [0.0, 10.0, 20.0], "counts": [2, 6], "open_ended": False}
     assert "half of them below 13.3 s" in charts.histogram("t", data, "s", "chunks")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from dawnchorus import flags, storage
 from dawnchorus.errors import RunPaused
 from dawnchorus.reconcile import Reconciliation
+from dawnchorus.report.words import FEWEST_WORDS, enough
 from dawnchorus.wording import be, every, many
 
 
@@ -62,14 +63,17 @@ class Outcome:
         if found.num_answers:
             rows += answer_rows(found)
         if spent["rtfx"]:
-            rows.append(
-                ("rtfx", f"{spent['rtfx']:.1f} audio seconds per second, reading and decoding included")
-            )
+            alone = f"; {spent['engine_rtfx']:.1f} of an engine at work" if spent["engine_rtfx"] else ""
+            said = f"{spent['rtfx']:.1f} audio seconds per second, start, reading and decoding included"
+            rows.append(("rtfx", said + alone))
         if made["cost"]["dollars"] is not None:
             each = made["cost"]["per_1000_hours"]
             rate = f", ${each:,.2f} per 1,000 hours of audio" if each is not None else ""
             rows.append(("cost", f"${made['cost']['dollars']:,.2f}{rate}"))
-        if wer["wer"] is not None:
+        if wer["wer"] is not None and not enough(wer):
+            few = many(wer["num_words"], "reference word")
+            rows.append(("WER", f"not told: {few} are too few, {FEWEST_WORDS} are needed"))
+        elif wer["wer"] is not None:
             words = (
                 f"{wer['num_words']:,} words of {many(wer['num_recordings'], 'recording')} with a reference"
             )

@@ -29,6 +29,8 @@ from dawnchorus.records import Seconds
 from dawnchorus.schema import RECORDINGS, SCHEMA_VERSION
 
 _NO_IDS = pa.array([], pa.string())
+_TELLING_SECONDS: Seconds = 60.0
+"""Work of a run whose speed is worth believing: of less, most is Ray's and the model's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,12 +231,13 @@ def _only_in(ids: pa.ChunkedArray, these: pa.Array, not_those: pa.Array) -> pa.C
 
 
 def measured_rtfx(prepared: Prepared) -> float | None:
-    """Audio seconds per wall second of the latest reported run of this engine in this output."""
+    """Audio seconds per wall second of the latest reported run of this engine in this output that took long
+    enough for its start not to count; None without one."""
     latest: tuple[float, float] | None = None
     for info in storage.list_files(storage.join(prepared.output, "_runs"), "report.json"):
         about = json.loads(storage.read_bytes(info.url))
-        rtfx = about["time"]["rtfx"]
-        if about["model"]["engine"] == prepared.facts.engine and rtfx:
+        rtfx, wall = about["time"]["rtfx"], about["time"]["wall_seconds"]
+        if about["model"]["engine"] == prepared.facts.engine and rtfx and wall >= _TELLING_SECONDS:
             latest = max(latest or (0.0, 0.0), (about["made_at"], rtfx))
     return latest[1] if latest else None
 

@@ -13,6 +13,7 @@ from dawnchorus.report.markup import escape
 from dawnchorus.report.words import length
 
 _MAX_BARS = 48
+_FEWEST = 5
 
 Part = tuple[str, float, str]
 """Label, amount, and the colour's name in the style sheet."""
@@ -45,12 +46,13 @@ def _percent(amount: float, total: float) -> str:
 
 
 def histogram(title: str, data: Mapping[str, Any], unit: str, noun: str) -> str:
-    """Upright bars between `data["edges"]`; neighbouring bins are joined while there are too many."""
+    """Upright bars between `data["edges"]`; neighbouring bins are joined while there are too many.
+    Nothing where there is too little to see a shape."""
     edges, counts = list(data["edges"]), list(data["counts"])
     while len(counts) > _MAX_BARS:
         counts = [sum(counts[i : i + 2]) for i in range(0, len(counts), 2)]
         edges = [*edges[:-1:2], edges[-1]]
-    if not counts:
+    if sum(counts) < _FEWEST:
         return ""
     most = max(counts)
     bars = []

@@ -21,13 +21,11 @@ Report = Mapping[str, Any]
 
 
 def failures(report: Report) -> str:
-    """Kinds of failures with examples and a hint each, the list one by one, and flags."""
-    made = ""
-    if report["failures"]["num"]:
-        kinds = "".join(_kind(k) for k in report["failures"]["kinds"][:_MAX_KINDS])
-        made = f"<section><h2>What failed, and what to do</h2>{kinds}{_one_by_one(report)}</section>\n"
-    flags = "".join(f"<li>{code(f['flag'])} {f['num']:,}</li>" for f in report["flags"])
-    return made + (f'<section><h2>Flags</h2><ul class="flags">{flags}</ul></section>\n' if flags else "")
+    """Kinds of failures with examples and a hint each, and the list one by one."""
+    if not report["failures"]["num"]:
+        return ""
+    kinds = "".join(_kind(k) for k in report["failures"]["kinds"][:_MAX_KINDS])
+    return f"<section><h2>What failed, and what to do</h2>{kinds}{_one_by_one(report)}</section>\n"
 
 
 def _kind(kind: Mapping[str, Any]) -> str:
@@ -65,10 +63,11 @@ def accuracy(report: Report) -> str:
         note = f"<section><h2>Word error rate</h2><p>{escape(wer['note'])}</p></section>\n"
         return note if wer["note"] else ""
     said = (
-        f"{wer['wer']:.2%} over {wer['num_words']:,} reference words in "
+        f"{wer['wer']:.2%} over {words.many(wer['num_words'], 'reference word')} in "
         f"{words.many(wer['num_recordings'], 'recording')}: {wer['substitutions']:,} substituted, "
         f"{wer['deletions']:,} left out, {wer['insertions']:,} added. {wer['note']}"
     )
+    said += "" if words.enough(wer) else f" Below {words.FEWEST_WORDS} reference words it says little."
     rows = [[where(r), f"{r['wer']:.1%}", say(r["text"]), say(r["pred_text"])] for r in wer["worst"]]
     listed = table(("audio", "WER", "reference", "transcript"), rows)
     worst = f"<details><summary>The recordings with most errors</summary>{listed}</details>" if rows else ""

@@ -20,7 +20,7 @@ from dawnchorus import cost, earlier, forgotten, ledger, storage
 from dawnchorus.config import CostConfig, RunConfig, config_keys
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.records import Seconds
-from dawnchorus.report import answers, timing, words
+from dawnchorus.report import answers, quotes, timing, words
 from dawnchorus.report.accuracy import Accuracy
 from dawnchorus.report.tables import (
     CHUNK_SECONDS,
@@ -37,7 +37,6 @@ from dawnchorus.report.tables import (
 
 REPORT_VERSION = 1
 _SLOWEST = 8
-_MAX_FLAGS = 50
 _SECRET = re.compile(r"(?i)token|secret|passw|api_?key|credential")
 
 
@@ -59,11 +58,12 @@ def gather(
     wanted = manifest_keys(url)
     work = read_work(output, run_id, wanted)
     slowest = np.argsort(-work.engine_seconds)[:_SLOWEST]
-    rows, accuracy = Rows(), Accuracy()
+    rows, accuracy, said = Rows(), Accuracy(), quotes.Quotes()
     keep_old = about["config"]["resume"]["other_fingerprint"] == "keep-old"
     for batch, at in rows_of_run(output, wanted, None if keep_old else about["fingerprint"]):
         rows.add(batch, at, slowest)
         accuracy.add(batch)
+        said.add(batch)
     spent = _time(output, run_id, work, rows, started, until or now)
     ours = functools.partial(among, wanted)
     report = {
@@ -77,7 +77,8 @@ def gather(
         },
         "coverage": {"audio": rows.audio_seconds, **rows.coverage},
         "failures": _failures(rows),
-        "flags": [{"flag": f, "num": n} for f, n in rows.flags.most_common(_MAX_FLAGS)],
+        "flags": said.flags(),
+        "transcripts": said.transcripts,
         "wer": accuracy.result(),
         "answers": answers.gather(output, ours),
         **spent,
@@ -141,10 +142,13 @@ def _time(output: str, run_id: str, work: Work, rows: Rows, started: float, unti
     speech = rows.coverage.get("transcribed", 0.0) + rows.coverage.get("failed", 0.0)
     scale = rows.audio_seconds / speech if speech else 1.0
     begun = _begun(output, run_id) or {1: started}
-    tries = timing.attempts(work.windows, work.ends_of_attempt, begun, until, scale)
+    ended = _ended(storage.join(output, "_runs", run_id))
+    tries = timing.attempts(work.windows, work.ends_of_attempt, begun, until, scale, ended)
     engine = sum(t["engine_seconds"] for t in tries)
     wait = sum(t["wait_seconds"] for t in tries)
-    wall = sum(t["wall_seconds"] for t in tries)
+    # A command that found nothing to do is no work: it must not make the run slower.
+    worked = [t for t in tries if t["num_chunks"] or t["num_recordings"]]
+    wall = sum(t["wall_seconds"] for t in worked or tries)
     audio = sum(t["audio_seconds"] for t in tries)
     crew = timing.workers(work.windows)
     return {
@@ -169,6 +173,13 @@ def _time(output: str, run_id: str, work: Work, rows: Rows, started: float, unti
         "workers": crew,
         "rtfx_over_time": timing.over_time(work.windows, tries, scale),
     }
+
+
+def _ended(run_url: str) -> dict[int, float]:
+    """When the attempts ended that the run's last report knew: none of them gets shorter by a later one."""
+    url = storage.join(run_url, "report.json")
+    known = json.loads(storage.read_bytes(url))["attempts"] if storage.exists(url) else ()
+    return {t["attempt"]: t["ended_at"] for t in known}
 
 
 def _begun(output: str, run_id: str) -> dict[int, float]:

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from importlib import resources
 
-from dawnchorus.report import answers, charts, details, words
+from dawnchorus.report import answers, charts, details, quotes, words
 from dawnchorus.report.details import Report
 from dawnchorus.report.markup import code, escape, moment, number
 from dawnchorus.report.words import length
@@ -25,6 +25,8 @@ def render(report: Report) -> str:
         _numbers,
         _pictures,
         details.failures,
+        quotes.transcripts,
+        quotes.flags,
         details.accuracy,
         answers.section,
         details.recordings,
@@ -75,7 +77,7 @@ def _numbers(report: Report) -> str:
         ("recordings", f"{totals['recordings']:,}", _collapsed(totals)),
         ("of audio", length(audio), f"{length(report['coverage'].get('silent', 0.0))} silent"),
         ("of work", length(spent["wall_seconds"]), words.many(len(report["attempts"]), "attempt")),
-        ("rtfx", number(spent["rtfx"]), "times real time"),
+        ("rtfx", number(spent["rtfx"]), f"an engine at work: {_plain(spent['engine_rtfx'])}"),
         ("words", words.short(totals["words"]), words.many(spent["num_chunks"], "chunk")),
         (
             "failed",
@@ -83,13 +85,17 @@ def _numbers(report: Report) -> str:
             f"{totals['partial']:,} more in part" if totals["partial"] else "",
         ),
     ]
-    if wer["wer"] is not None:
+    if words.enough(wer):
         tiles.append(("word error rate", f"{wer['wer']:.1%}", f"{wer['num_recordings']:,} with reference"))
     made = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{value}<small>{escape(more)}</small></dd></div>"
         for name, value, more in tiles
     )
     return f'<dl class="tiles">{made}</dl>\n'
+
+
+def _plain(value: float | None) -> str:
+    return "none" if value is None else f"{value:,.1f}"
 
 
 def _collapsed(totals: Mapping[str, int]) -> str:

@@ -178,7 +178,6 @@ class Rows:
     """What the transcript rows of a run say, folded."""
 
     statuses: Counter[str] = field(default_factory=Counter)
-    flags: Counter[str] = field(default_factory=Counter)
     kinds: Counter[Kind] = field(default_factory=Counter)
     examples: dict[Kind, list[dict[str, Any]]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -195,7 +194,6 @@ class Rows:
     def add(self, rows: pa.RecordBatch, at: NDArray[np.int64], pick: NDArray[np.int64]) -> None:
         """Fold one batch of rows that stand at `at` in the manifest's keys; remember those in `pick`."""
         self.statuses.update(_counts(rows["status"]))
-        self.flags.update(_counts(pc.list_flatten(rows["flags"])))
         for name in ("decoded", "transcribed", "silent", "failed"):
             seconds = pc.sum(pc.struct_field(rows["coverage"], name)).as_py() or 0.0
             self.coverage[name] = self.coverage.get(name, 0.0) + seconds

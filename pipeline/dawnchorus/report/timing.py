@@ -21,10 +21,15 @@ _MAX_WORKERS = 1_000
 
 
 def attempts(
-    windows: pa.Table, ends: Mapping[int, int], begun: Mapping[int, float], until: float, scale: float
+    windows: pa.Table,
+    ends: Mapping[int, int],
+    begun: Mapping[int, float],
+    until: float,
+    scale: float,
+    ended: Mapping[int, float] | None = None,
 ) -> list[dict[str, Any]]:
     """One entry per attempt that began or committed, in order. `begun`: when each took the output over;
-    the last of them lasts `until` now, the others until their last commit."""
+    the last of them lasts `until` now, the others until their last commit, or what `ended` says of them."""
     found = []
     for number in sorted({*begun, *windows["attempt"].to_pylist(), *ends}):
         mine = windows.filter(pc.equal(windows["attempt"], number))
@@ -34,6 +39,8 @@ def attempts(
         stop = float(stops.max()) if len(mine) else start
         if begun and number == max(begun):
             stop = max(stop, until)
+        else:
+            stop = max(stop, (ended or {}).get(number, stop))
         audio = _sum(mine, "speech_seconds") * scale
         found.append(
             {

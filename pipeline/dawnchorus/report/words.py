@@ -30,6 +30,7 @@ _HINTS = {
     "disk_full": "Free space in the temporary folder; then run the same command.",
     "damaged_audio": "Parts of the file are damaged: what decodes is transcribed.",
 }
+FEWEST_WORDS = 50
 _PASSING = "Likely to pass: run the same command again."
 _FINAL = "Will be the same tomorrow; after mending, run it with --retry-failed all."
 
@@ -108,10 +109,10 @@ def lede(report: Mapping[str, Any]) -> str:
 
 
 def _speed(rtfx: float) -> str:
-    if rtfx >= 1.5:
-        return (
-            f"{rtfx:,.1f} times as fast as it plays"
-            if rtfx < 20
-            else f"{rtfx:,.0f} times as fast as it plays"
-        )
-    return f"at {rtfx:.2f} of the speed at which it plays"
+    digits = 0 if rtfx >= 20 else 1 if rtfx >= 1 else 2
+    return f"{rtfx:,.{digits}f} times as fast as it plays"
+
+
+def enough(wer: Mapping[str, Any]) -> bool:
+    """Whether a word error rate says something: of very few reference words it is chance."""
+    return wer["wer"] is not None and wer["num_words"] >= FEWEST_WORDS
