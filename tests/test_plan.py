@@ -76,7 +76,7 @@ def test_the_snapshot_gives_each_unit_back_alone(tmp_path: Path) -> None:
 def test_an_unknown_length_is_estimated_from_the_size_then_from_the_others() -> None:
     rows = manifest(
         recording("a", claimed_duration=20.0),
-        recording("b") | {"audio_filepath": "file:///b.MP3", "size_bytes": 160_000},
+        recording("b") | {"audio_filepath": "file:///b.MP3", "size_bytes": 80_000},
         recording("c"),
     )
     assert plan.estimated_seconds(rows).tolist() == [20.0, 10.0, 15.0]

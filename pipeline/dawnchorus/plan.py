@@ -25,44 +25,79 @@ GROUPS_PER_FILE = 256
 """Row groups (units, or home files) of one snapshot file."""
 
 BYTES_PER_SECOND = {
-    ".wav": 64_000.0,
-    ".flac": 40_000.0,
-    ".mp3": 16_000.0,
-    ".m4a": 16_000.0,
-    ".aac": 16_000.0,
+    ".wav": 32_000.0,
+    ".flac": 20_000.0,
+    ".mp3": 8_000.0,
+    ".m4a": 8_000.0,
+    ".aac": 8_000.0,
     ".ogg": 8_000.0,
-    ".opus": 6_000.0,
-    ".webm": 60_000.0,
+    ".opus": 4_000.0,
+    ".webm": 40_000.0,
     ".mp4": 125_000.0,
     ".mkv": 125_000.0,
-    ".wma": 12_000.0,
+    ".wma": 8_000.0,
     ".amr": 1_600.0,
 }
-"""Usual byte rates, to estimate a duration nobody has told."""
+"""Usual byte rates of speech, to estimate a duration nobody has told."""
+OTHER_BYTES_PER_SECOND = 16_000.0
 UNKNOWN_SECONDS: Seconds = 300.0
 """Estimate of a recording about which nothing is known."""
 
 
-def known_seconds(manifest: pa.Table) -> pa.ChunkedArray:
-    """What the manifest says of each recording's length, in seconds; null where it says nothing."""
-    return pc.coalesce(manifest["duration"], manifest["claimed_duration"])
+def known_seconds(
+    manifest: pa.Table, lengths: pa.Table | None = None, transcripts: pa.Table | None = None
+) -> pa.ChunkedArray:
+    """The length of each recording in seconds: that of its transcript, else what the manifest says, else what
+    its header says (`lengths.LENGTHS`; of a slice without an end, the rest); null where nothing does."""
+    known = pc.coalesce(manifest["duration"], manifest["claimed_duration"])
+    if lengths is not None and len(lengths):
+        at = pc.index_in(manifest["audio_filepath"], value_set=lengths["audio_filepath"].combine_chunks())
+        whole = lengths["seconds"].combine_chunks().take(at.combine_chunks())
+        rest = pc.subtract(whole, pc.fill_null(manifest["offset"], 0.0))
+        known = pc.coalesce(known, pc.if_else(pc.greater(rest, 0.0), rest, None))
+    if transcripts is not None:
+        at = pc.index_in(manifest["recording_id"], value_set=transcripts["recording_id"].combine_chunks())
+        known = pc.coalesce(transcripts["duration"].combine_chunks().take(at.combine_chunks()), known)
+    return known
 
 
-def estimated_seconds(manifest: pa.Table, measured: Seconds | None = None) -> NDArray[np.float64]:
-    """Length of each recording: what the manifest says, else bytes over the format's usual rate, else
-    the mean of the known ones, else `measured` (mean of this output's transcripts), else 300 s."""
-    known = known_seconds(manifest).to_numpy(zero_copy_only=False).astype(np.float64)
+def byte_rates(lengths: pa.Table | None) -> dict[str, float]:
+    """Bytes per second by extension: those of the files whose headers were read, else the usual ones."""
+    rates = dict(BYTES_PER_SECOND)
+    if lengths is not None and len(lengths):
+        table = pa.table(
+            {
+                "e": _extension(lengths["audio_filepath"]),
+                "b": lengths["size_bytes"],
+                "s": lengths["seconds"],
+            }
+        )
+        for row in table.group_by("e").aggregate([("b", "sum"), ("s", "sum")]).to_pylist():
+            rates[row["e"] or ""] = row["b_sum"] / row["s_sum"]
+    return rates
+
+
+def _extension(addresses: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.utf8_lower(pc.struct_field(pc.extract_regex(addresses, r"(?P<e>\.[A-Za-z0-9]+)$"), "e"))
+
+
+def estimated_seconds(
+    manifest: pa.Table,
+    lengths: pa.Table | None = None,
+    transcripts: pa.Table | None = None,
+) -> NDArray[np.float64]:
+    """Length of each recording: what is known, else bytes over the format's rate, else the mean of the known
+    ones, else 300 s."""
+    known = known_seconds(manifest, lengths, transcripts).to_numpy(zero_copy_only=False).astype(np.float64)
     sizes = manifest["size_bytes"].to_numpy(zero_copy_only=False).astype(np.float64)
     if np.isnan(known).any() and not np.isnan(sizes).all():
-        extension = pc.utf8_lower(
-            pc.struct_field(pc.extract_regex(manifest["audio_filepath"], r"(?P<e>\.[A-Za-z0-9]+)$"), "e")
-        )
-        rates = np.full(len(known), 16_000.0)
-        for name, rate in BYTES_PER_SECOND.items():
-            rates[pc.fill_null(pc.equal(extension, name), False).to_numpy(zero_copy_only=False)] = rate
+        extension = pc.fill_null(_extension(manifest["audio_filepath"]), "")
+        rates = np.full(len(known), OTHER_BYTES_PER_SECOND)
+        for name, rate in byte_rates(lengths).items():
+            rates[pc.equal(extension, name).to_numpy(zero_copy_only=False)] = rate
         known = np.where(np.isnan(known), sizes / rates, known)
     has = ~np.isnan(known)
-    rest = float(known[has].mean()) if has.any() else (measured or UNKNOWN_SECONDS)
+    rest = float(known[has].mean()) if has.any() else UNKNOWN_SECONDS
     return np.where(has, known, rest)
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dawnchorus import __version__, forgotten, ids, ledger, manifest, plan, storage, tracing
+from dawnchorus import __version__, forgotten, ids, ledger, lengths, manifest, plan, storage, tracing
 from dawnchorus.assemble import RunFacts
 from dawnchorus.config import RunConfig
 from dawnchorus.engines import create, hub
@@ -36,7 +36,8 @@ _TELLING_SECONDS: Seconds = 60.0
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A run that could start: everything that follows from the configuration and the manifest alone.
-    `manifest` lacks the `num_forgotten` rows that the output has forgotten; `summary` counts them still."""
+    `manifest` lacks the `num_forgotten` rows that the output has forgotten; `summary` counts them still.
+    `lengths` is what headers say, for the plan (`lengths.LENGTHS`)."""
 
     config: RunConfig
     output: str
@@ -48,6 +49,7 @@ class Prepared:
     summary: manifest.Snapshot
     asked: Asked | None = None
     num_forgotten: int = 0
+    lengths: pa.Table | None = None
 
     @property
     def run_url(self) -> str:
@@ -150,7 +152,8 @@ def prepare(config: RunConfig) -> Prepared:
         english_only=identity.english_only,
     )
     whole = Prepared(config, output, engine, identity, run_facts, facts, table, summary, questions)
-    return without_forgotten(whole)
+    left = without_forgotten(whole)
+    return replace(left, lengths=lengths.look(left.manifest))
 
 
 def without_forgotten(prepared: Prepared) -> Prepared:
@@ -202,7 +205,8 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
     ready = settled.filter(final)["recording_id"].combine_chunks()
     ready = ready.filter(pc.invert(pc.is_in(ready, value_set=retried)))
     pending = plan.pending(prepared.manifest, done, ready)
-    everything = plan.estimated_seconds(prepared.manifest)
+    known = plan.known_seconds(prepared.manifest, prepared.lengths, transcripts)
+    everything = plan.estimated_seconds(prepared.manifest, prepared.lengths, transcripts)
     mine = pc.is_in(prepared.manifest["recording_id"], value_set=pending["recording_id"].combine_chunks())
     tried = settled.filter(pc.greater(settled["attempts"], 0))
     committed = ledger.committed_ids(
@@ -219,7 +223,7 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
         num_ready=pc.sum(_only_in(in_manifest, ready, done)).as_py() or 0,
         num_bad=prepared.summary.num_bad,
         total_seconds=float(everything.sum()),
-        estimated_share=float(plan.known_seconds(prepared.manifest).null_count / max(1, len(everything))),
+        estimated_share=known.null_count / max(1, len(everything)),
         committed_chunks=sum(len(c) for c in committed.values()),
         measured_rtfx=measured_rtfx(prepared),
         alone=alone,
