@@ -185,8 +185,7 @@ class _Rounds:
     def _asked(self) -> Any:
         """The job's prompts, with as many threads for the model as a replica has CPUs, unless it says."""
         engine = self.job.asked.engine
-        threads = engine.threads or max(1, int(self.use.cpus_per_engine))
-        return replace(self.job.asked, engine=engine.model_copy(update={"threads": threads}))
+        return replace(self.job.asked, engine=self.use.shares(engine))
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

@@ -22,6 +22,7 @@ from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress
 from dawnchorus.config import EngineConfig
 from dawnchorus.errors import RunPaused
+from dawnchorus.expected import Expected
 from dawnchorus.faults import first_line, our_error
 from dawnchorus.placement import WRITE_CPUS, Resources
 from dawnchorus.prepare import Prepared, Survey
@@ -104,10 +105,8 @@ class Attempt:
             windows.write_datasink(sink, ray_remote_args={"num_cpus": WRITE_CPUS})
 
     def _engine(self) -> EngineConfig:
-        """The engine's configuration with as many threads as a replica has CPUs, unless it says."""
-        engine = self.prepared.config.engine
-        threads = engine.threads or max(1, int(self.use.cpus_per_engine))
-        return engine.model_copy(update={"threads": threads})
+        """The engine's configuration with its share of CPUs and of a GPU's memory, unless it says."""
+        return self.use.shares(self.prepared.config.engine)
 
     @contextmanager
     def _watched(self, tally: Any, ui: Ui) -> Iterator[None]:
@@ -127,13 +126,20 @@ class Attempt:
 
     def _show(self, tally: Any, ui: Ui, over: Event) -> None:
         began = time.monotonic()
+        expected = Expected(self.work.pending["recording_id"].to_pylist(), self.work.pending_seconds)
         while not over.wait(1.0):
-            progress = ray.get(tally.read.remote())
+            progress = self._progress(tally, expected)
             ui.progress(self.work, progress, time.monotonic() - began)
             self._trace(tally)
             self._watch(time.time() - progress.last_commit)
         self._trace(tally)
-        ui.progress(self.work, ray.get(tally.read.remote()), time.monotonic() - began)
+        ui.progress(self.work, self._progress(tally, expected), time.monotonic() - began)
+
+    def _progress(self, tally: Any, expected: Expected) -> Progress:
+        progress: Progress = ray.get(tally.read.remote())
+        expected.learn(ray.get(tally.take_ended.remote()))
+        progress.expected_seconds = expected.total(progress.audio_seconds)
+        return progress
 
     def _trace(self, tally: Any) -> None:
         if tracing.enabled():

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dawnchorus.config import RunConfig, WorkersConfig
+from dawnchorus.config import EngineConfig, RunConfig, WorkersConfig
 from dawnchorus.errors import ConfigError
 
 CPU_WINDOW_ROWS = 16
@@ -72,6 +72,14 @@ class Resources:
         most = max(1, min(self.engines, engines))
         first = self.first_engines
         return replace(self, engines=most, first_engines=None if first is None else min(first, most))
+
+    def shares(self, engine: EngineConfig) -> EngineConfig:
+        """An engine's configuration with as many threads as a replica has CPUs, and as much of a GPU's
+        memory as it has of the GPU, unless it says."""
+        each = self.gpus_per_engine
+        share = engine.memory_share or (each if 0 < each < 1 else None)
+        threads = engine.threads or max(1, int(self.cpus_per_engine))
+        return engine.model_copy(update={"threads": threads, "memory_share": share})
 
     def sentence(self) -> str:
         """Such as `1 to 8 engines x 1 CPU, 0.5 GPU; 24 decoding`."""

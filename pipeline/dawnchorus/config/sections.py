@@ -54,8 +54,27 @@ class EngineConfig(Section):
     dtype: str = key(
         "auto", "Weights' type: int8, float16, bfloat16, float32; `auto` is the engine's default.", text=True
     )
-    batch_seconds: Seconds = key(
-        240.0, "Padded audio seconds in one model call; halved on out-of-memory.", text=False, unit="s", gt=0
+    batch_seconds: Seconds | None = key(
+        None,
+        "Padded audio seconds in one model call; halved on out-of-memory. None: what the GPU's free memory "
+        "holds, measured when the model is loaded (salm, nemo_asr); else 240.",
+        text=False,
+        unit="s",
+        gt=0,
+    )
+    memory_share: float | None = key(
+        None,
+        "Share of the GPU's memory that one replica may take; None: its share of the GPU "
+        "(`workers.gpus_per_engine`).",
+        text=False,
+        gt=0,
+        le=1,
+    )
+    warm_up: bool | None = key(
+        None,
+        "Transcribe noise once the model is loaded, so that the first window is not the slow one. "
+        "None: on a GPU.",
+        text=False,
     )
     threads: int = key(
         0, "CPU threads of one replica; 0: as many as its CPU slots, at least one.", text=False, ge=0

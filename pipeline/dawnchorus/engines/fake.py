@@ -39,6 +39,7 @@ from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Identity, Licence, Request, Waveform
 from dawnchorus.engines.batching import run_in_batches
 from dawnchorus.engines.checks import check, error
+from dawnchorus.engines.memory import DEFAULT_SECONDS
 from dawnchorus.errors import ConfigError, EngineUnavailable
 from dawnchorus.records import Hypothesis, Seconds, Segment
 
@@ -79,7 +80,7 @@ class FakeEngine:
         self._script: str | None = config.options.get("script")
         self._pace = float(config.options.get("seconds_per_audio_second", 0.0))
         self._pace_of_prompts = float(config.options.get("seconds_per_prompt", 0.0))
-        self._batch_seconds = config.batch_seconds
+        self._batch_seconds = config.batch_seconds or DEFAULT_SECONDS
         self._context_tokens = int(config.options.get("context_tokens", 4096))
         self._num_calls = 0
 

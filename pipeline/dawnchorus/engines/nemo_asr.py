@@ -33,7 +33,7 @@ import numpy as np
 
 from dawnchorus import installing, storage
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines import hub
+from dawnchorus.engines import hub, memory
 from dawnchorus.engines.base import Identity, Licence, Waveform
 from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
 from dawnchorus.engines.checks import check, error
@@ -81,6 +81,7 @@ class NemoAsrEngine:
         self._options = _OPTIONS | config.options
         self._model_name = config.model or DEFAULT_MODEL
         self._model: Any = None
+        self._batch_seconds = config.batch_seconds or memory.DEFAULT_SECONDS
         # NeMo's transcribe sets and restores the model's state: one call at a time.
         self._lock = threading.Lock()
 
@@ -147,6 +148,13 @@ class NemoAsrEngine:
         except _BROKEN as e:
             raise EngineUnavailable(f"The model in {path} cannot be loaded: {e}.", INSTALL) from e
         self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)])
+        gauge = memory.gauge(self._config, str(self._device()))
+        self._batch_seconds = memory.settle(self._config, gauge, self.max_chunk_seconds, self._warm_up)
+
+    def _warm_up(self, budget: Seconds) -> None:
+        """Transcribe a batch of noise."""
+        self._batch_seconds = budget
+        self.transcribe(memory.noise(budget, self.max_chunk_seconds, self.sampling_rate))
 
     def _restored(self, path: Path) -> Any:
         hush()
@@ -205,7 +213,7 @@ class NemoAsrEngine:
         heard = run_in_batches(
             [waveforms[i] for i in good],
             [max(len(waveforms[i]), _SHORTEST_SAMPLES) / self.sampling_rate for i in good],
-            self._config.batch_seconds,
+            self._batch_seconds,
             self._hear,
             self._is_out_of_memory,
             lambda _, e: error("out_of_memory", f"Out of memory for one chunk: {e}.", transient=True),

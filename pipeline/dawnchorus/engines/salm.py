@@ -36,7 +36,7 @@ import numpy as np
 
 from dawnchorus import storage
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines import hub, salm_files
+from dawnchorus.engines import hub, memory, salm_files
 from dawnchorus.engines.base import Identity, Licence, Request, Waveform
 from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
 from dawnchorus.engines.chat import Vocabulary, answer, frame, too_long
@@ -75,6 +75,7 @@ class SalmEngine:
         self._options = options_of(config)
         self._model: SalmModel | None = None
         self._lock = threading.RLock()
+        self._batch_seconds = config.batch_seconds or memory.DEFAULT_SECONDS
         self._light: tuple[SalmFiles, Vocabulary] | None = None
 
     def identity(self) -> Identity:
@@ -96,16 +97,14 @@ class SalmEngine:
             "redo_logprob": self._config.redo_logprob,
             **{k: self._options[k] for k in CHANGE_TEXT},
         }
-        model = self._config.model or DEFAULT_MODEL
-        canary = is_canary(files)
+        model, canary = self._config.model or DEFAULT_MODEL, is_canary(files)
         licence = None if canary else hub.licence(files.config.parent, model)
         revision = files.revision or f"sha256:{digest[:12]}"
         return Identity(storage.redact(model), revision, facts, licence, english_only=canary)
 
     def load(self) -> None:
         """Fetch and verify the files, load the weights, and run once."""
-        files = self._find(weights=True)
-        salm_files.verify(files)
+        salm_files.verify(files := self._find(weights=True))
         from dawnchorus.engines import salm_model
 
         with salm_model.quiet():
@@ -114,17 +113,24 @@ class SalmEngine:
             except ImportError as e:
                 raise EngineUnavailable("torch is not installed.", INSTALL) from e
         torch.set_num_threads(self._config.threads or len(os.sched_getaffinity(0)))
-        device = self._config.device
+        device, dtype = self._config.device, self._config.dtype
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        dtype = self._config.dtype
         if dtype == "auto":
             dtype = "float32" if device == "cpu" else "bfloat16"
         self._vocabulary = Vocabulary.from_file(files.tokenizer / "tokenizer.json")
         self._model = salm_model.load(files, device, dtype)
-        before, after = self._model.prompt(self._options["prompt"])
-        self._before, self._after = self._model.embed(before), self._model.embed(after)
+        prompt = self._model.prompt(self._options["prompt"])
+        self._before, self._after = map(self._model.embed, prompt)
         self.transcribe([np.full(self.sampling_rate, 0.01, np.float32)])
+        gauge = memory.gauge(self._config, device)
+        self._batch_seconds = memory.settle(self._config, gauge, self.max_chunk_seconds, self._warm_up)
+
+    def _warm_up(self, budget: Seconds) -> None:
+        """Decode noise: a batch of the decoder, which is several of the encoder."""
+        self._batch_seconds = budget
+        decoded = self._options["decoder_seconds"] or 4 * budget
+        self._decode(memory.noise(decoded, self.max_chunk_seconds, self.sampling_rate))
 
     def close(self) -> None:
         """Free the model."""
@@ -169,7 +175,7 @@ class SalmEngine:
     def _decode(self, waveforms: Sequence[Waveform]) -> list[Take]:
         """One take per waveform, or an error where memory does not suffice for it alone."""
         seconds = [len(w) / self.sampling_rate for w in waveforms]
-        budget = self._config.batch_seconds
+        budget = self._batch_seconds
         frames = run_in_batches(
             waveforms, seconds, budget, self._encode_batch, _is_oom, lambda _, e: out_of_memory(e)
         )

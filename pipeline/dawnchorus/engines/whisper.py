@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines import devices, hub
+from dawnchorus.engines import devices, hub, memory
 from dawnchorus.engines.base import Identity, Licence, Waveform
 from dawnchorus.engines.batching import run_in_batches
 from dawnchorus.engines.checks import check
@@ -137,6 +137,9 @@ class WhisperEngine:
             raise EngineUnavailable(f"The Whisper model in {path} cannot be loaded: {e}.", fix) from e
         self._prepare()
         self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)])
+        # CTranslate2 does not say what memory it uses: nothing is measured.
+        run, on_gpu = memory.by_transcribing(self), self._device() != "cpu"
+        memory.settle(self._config, None, self.max_chunk_seconds, run, on_gpu)
 
     def _prepare(self) -> None:
         from faster_whisper.tokenizer import Tokenizer
@@ -196,7 +199,7 @@ class WhisperEngine:
     def _decode(self, jobs: Sequence[_Job]) -> list[Take]:
         """One take per job, or an error where memory does not suffice for it alone."""
         results: dict[int, Take] = {}
-        budget = self._config.batch_seconds
+        budget = self._config.batch_seconds or memory.DEFAULT_SECONDS
         if self._device() == "cpu":
             budget = min(budget, _CPU_BATCH_SECONDS)
         # One window length a call: a chunk's window must not depend on its neighbours.
