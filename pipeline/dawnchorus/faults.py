@@ -18,5 +18,9 @@ def our_error(error: BaseException) -> DawnChorusError | None:
 
 
 def first_line(error: BaseException) -> str:
-    """An error's first line, or its name where it says nothing."""
+    """What an error says, in one line, or its name where it says nothing. Of an error that Ray passed
+    on, what was raised there: Ray's own text begins with where that was.
+    """
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
     return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -14,6 +14,7 @@ from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
 from dawnchorus.cluster import Progress
 from dawnchorus.errors import Fenced
+from dawnchorus.faults import first_line, our_error
 from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
@@ -218,5 +219,4 @@ class Recorded:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "Stopped; run the same command to go on."
-    text = str(error).strip()
-    return text.splitlines()[0][:300] if text else type(error).__name__
+    return first_line(our_error(error) or error)
