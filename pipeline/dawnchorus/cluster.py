@@ -221,6 +221,8 @@ class Progress:
     engine_seconds: Seconds = 0.0
     last_commit: float = field(default_factory=time.time)
     failures: Counter[str] = field(default_factory=Counter)
+    expected_seconds: Seconds | None = None
+    """What `audio_seconds` will come to, by what was learned so far (`expected`); the driver knows it."""
 
 
 class Tally:
@@ -230,6 +232,7 @@ class Tally:
         self.progress = Progress()
         self.reached: dict[str, Seconds] = {}
         self.ended: set[str] = set()
+        self.fresh: dict[str, Seconds] = {}
         self.windows: list[dict[str, Any]] = []
 
     def add(
@@ -254,6 +257,7 @@ class Tally:
             before = self.reached.get(recording, 0.0)
             self.reached[recording] = max(before, seconds)
             p.audio_seconds += self.reached[recording] - before
+        self.fresh |= {r: s for r, s in ended.items() if r not in self.ended}
         for recording in ended:
             self.ended.add(recording)
             self.reached.pop(recording, None)
@@ -263,6 +267,11 @@ class Tally:
     def read(self) -> Progress:
         """The sum so far."""
         return self.progress
+
+    def take_ended(self) -> dict[str, Seconds]:
+        """The recordings that have ended since this was asked last, and how long they were."""
+        taken, self.fresh = self.fresh, {}
+        return taken
 
     def take(self) -> list[dict[str, Any]]:
         """What traces tell of the windows since this was asked last."""

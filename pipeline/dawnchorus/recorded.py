@@ -89,7 +89,8 @@ class Recorded:
         """Called about once a second: shown, written when it is time; and hears whether to stop."""
         self.ui.progress(survey, progress, elapsed)
         self.pace.add(time.time(), progress.audio_seconds)
-        pending = max(float(survey.pending_seconds.sum()), progress.audio_seconds)
+        planned = float(survey.pending_seconds.sum())
+        pending = progress.expected_seconds or max(planned, progress.audio_seconds)
         rtfx = progress.audio_seconds / elapsed if elapsed > 0 else 0.0
         left = pending - progress.audio_seconds
         engines = self.use.engines if self.use else 0
@@ -99,7 +100,8 @@ class Recorded:
             num_done=survey.num_recordings - len(survey.pending) + progress.num_recordings,
             num_failed=progress.num_failed,
             failures=dict(progress.failures),
-            done_audio=survey.total_seconds - left,
+            total_audio=survey.total_seconds - planned + pending,
+            done_audio=survey.total_seconds - planned + progress.audio_seconds,
             rtfx=rtfx or None,
             rtfx_now=self.pace.recent(),
             eta_seconds=eta,

@@ -18,6 +18,7 @@ from rich.text import Text
 from dawnchorus import cost
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress
+from dawnchorus.expected import NEARLY
 from dawnchorus.export.cues import clean
 from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.placement import Resources
@@ -105,11 +106,12 @@ class Terminal:
 
 def progress_line(survey: Survey, progress: Progress, elapsed: Seconds) -> Text:
     """One line, such as `████░░░░ 32% of 1.3 h  rtfx 21.4  ETA 2 min  17 done, 1 failed`."""
-    total = max(float(survey.pending_seconds.sum()), progress.audio_seconds)
+    total = total_seconds(survey, progress)
     rtfx = progress.audio_seconds / elapsed if elapsed > 0 else 0.0
     left = (total - progress.audio_seconds) / rtfx if rtfx else None
-    eta = f"ETA {hours(left)}" if left is not None else "starting"
-    share = progress.audio_seconds / total if total else 1.0
+    is_open = progress.num_recordings < len(survey.pending)
+    eta = f"ETA {hours(max(left, float(is_open)))}" if left is not None else "starting"
+    share = progress.audio_seconds / total if total else float(not is_open)
     filled = int(share * _BAR)
     line = Text.assemble(
         ("█" * filled + "░" * (_BAR - filled), "cyan"),
@@ -120,6 +122,14 @@ def progress_line(survey: Survey, progress: Progress, elapsed: Seconds) -> Text:
     )
     line.no_wrap = True
     return line
+
+
+def total_seconds(survey: Survey, progress: Progress) -> Seconds:
+    """The audio of an attempt, as far as it is known by now; more than is done while anything is open."""
+    if progress.expected_seconds is not None:
+        return progress.expected_seconds
+    is_open = progress.num_recordings < len(survey.pending)
+    return max(float(survey.pending_seconds.sum()), progress.audio_seconds / (NEARLY if is_open else 1.0))
 
 
 def answers_line(left: int, answered: Answered, elapsed: Seconds) -> Text:
