@@ -96,8 +96,6 @@ def test_the_road_over_machines_of_ones_own(tmp_path: Path) -> None:
     audio, output = kit.archive(tmp_path / "audio", [4.0, 6.0], seed=7), tmp_path / "out"
     left_out = ("python3 -m venv", "~/dawnchorus/bin/pip", "export LD_LIBRARY_PATH", "ssh ")
     kept = [line for line in _road("Machines of your own").splitlines() if not line.startswith(left_out)]
-    stop = next(i for i, line in enumerate(kept) if line.startswith("dawnchorus stop"))
-    kept[stop:stop] = ['dawnchorus show "$OUT"']
     script = "\n".join(["set -e", *kept]).replace("CHANGE", "0123456789abcdef" * 4)
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="dc-") as scratch:
         for told, here in (
