@@ -21,7 +21,7 @@ from dawnchorus.config import EngineConfig
 from dawnchorus.engines.base import Waveform
 from dawnchorus.engines.nemo_asr import NemoAsrEngine
 from dawnchorus.engines.nemo_text import probability
-from dawnchorus.engines.salm_source import CACHE_VARIABLE
+from dawnchorus.engines.staging import CACHE_VARIABLE
 from dawnchorus.errors import EngineUnavailable
 from dawnchorus.records import Hypothesis
 

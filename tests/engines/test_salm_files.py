@@ -87,7 +87,9 @@ def hub(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def engine(model: str | Path | None, **options: Any) -> SalmEngine:
-    return SalmEngine(EngineConfig(name="salm", model=None if model is None else str(model), options=options))
+    name = None if model is None else str(model)
+    cache = options.pop("cache", None)
+    return SalmEngine(EngineConfig(name="salm", model=name, cache=cache, options=options))
 
 
 def test_a_folder_is_used_where_it_is(whole: Path) -> None:
@@ -293,7 +295,6 @@ def test_a_folder_of_a_bucket_without_manifest_is_no_bundle(bucket: str, tmp_pat
         {"max_tokens": "many"},
         {"silence_dbfs": True},
         {"max_tokens": 0},
-        {"cache": 5},
     ],
 )
 def test_wrong_options_are_said(options: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from dawnchorus.config.asking import LlmConfig, PromptConfig
 from dawnchorus.config.sections import (
@@ -69,6 +69,18 @@ class RunConfig(Section):
     sample: str | None = key(
         None, "Pilot: a share such as `1%`, chosen by recording id.", text=False, pattern=r"^\d+(\.\d+)?%$"
     )
+
+    @field_validator("sample", mode="before")
+    @classmethod
+    def _share(cls, value: Any) -> Any:
+        try:
+            share = float(str(value).removesuffix("%")) if str(value).endswith("%") else 0.0
+        except ValueError:
+            share = 0.0
+        if value is not None and not 0 < share <= 100:
+            raise ValueError("is not a share such as 1%, up to 100%")
+        return value
+
     manifest: ManifestConfig = Field(default_factory=ManifestConfig)
     engine: EngineConfig = Field(default_factory=EngineConfig)
     audio: AudioConfig = Field(default_factory=AudioConfig)
@@ -87,7 +99,8 @@ class RunConfig(Section):
         if self.llm.engine is None:
             return self.engine
         named = {n: getattr(self.llm, n) for n in ("model", "revision", "device", "dtype", "options")}
-        return EngineConfig(name=self.llm.engine, threads=self.engine.threads, **named)
+        named |= {n: getattr(self.engine, n) for n in ("threads", "cache")}
+        return EngineConfig(name=self.llm.engine, **named)
 
     def fingerprint_facts(self) -> dict[str, Any]:
         """The keys that can change `pred_text`, as dotted name -> value."""
@@ -196,8 +209,42 @@ def _explain(error: ValidationError, source: str) -> ConfigError:
     if first["type"] == "missing":
         return ConfigError(f"{source}: {dotted!r} is missing.", f"Add {dotted}: ... or --{dotted} ...")
     known = next((k for k in config_keys() if dotted == k.name or dotted.startswith(f"{k.name}.")), None)
-    hint = f"It is: {known.doc}" if known else ""
-    return ConfigError(f"{source}: {dotted} = {first.get('input')!r} is wrong: {first['msg']}.", hint)
+    doc = f" ({known.doc.rstrip('.')})" if known else ""
+    name = known.name if known else dotted
+    if isinstance(first["input"], dict) and not known:
+        return ConfigError(f"{source}: {_reason(first)}.")
+    return ConfigError(f"{source}: {name}: {first['input']!r} {_reason(first)}{doc}.")
+
+
+_REASONS = {
+    "float": "is not a number",
+    "int": "is not a whole number",
+    "bool": "is not true or false",
+    "string": "is not text",
+    "list": "is not a list",
+    "dict": "is not a mapping",
+}
+
+
+_LIMITS = {
+    "greater_than": "above",
+    "greater_than_equal": "at least",
+    "less_than": "below",
+    "less_than_equal": "at most",
+}
+
+
+def _reason(problem: Mapping[str, Any]) -> str:
+    """What is the matter with a value, after the value itself."""
+    kind, facts = problem["type"], problem.get("ctx", {})
+    if kind in ("value_error", "assertion_error"):
+        return str(facts["error"])
+    if kind == "literal_error":
+        return f"is not {facts['expected']}"
+    for limit, words in _LIMITS.items():
+        if kind == limit:
+            return f"is not {words} {next(iter(facts.values())):g}"
+    return _REASONS.get(kind.partition("_")[0], f"is wrong: {problem['msg']}")
 
 
 def load(path: str, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None) -> RunConfig:

@@ -45,11 +45,17 @@ class EngineConfig(Section):
     name: str = key("whisper", "Engine: see `dawnchorus doctor` for those installed here.", text=True)
     model: str | None = key(
         None,
-        "Model name on the hub, or a local path. None: the engine's embedded default. "
+        "Model name on the hub, local path, or address (s3://...). None: the engine's embedded default. "
         "(The fingerprint has the weights' own hash instead.)",
         text=False,
     )
     revision: str | None = key(None, "Pinned revision of a hub model.", text=False)
+    cache: str | None = key(
+        None,
+        "Folder on each node for models that come from buckets, each fetched once per node. None: "
+        "$DAWNCHORUS_CACHE, else ~/.cache/dawnchorus. (Hub models go where $HF_HOME says.)",
+        text=False,
+    )
     device: Literal["auto", "cpu", "cuda"] = key("auto", "Where the model runs.", text=False)
     dtype: str = key(
         "auto", "Weights' type: int8, float16, bfloat16, float32; `auto` is the engine's default.", text=True

@@ -22,13 +22,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dawnchorus import installing
+from dawnchorus import installing, storage
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines import hub
+from dawnchorus.engines import devices, hub
 from dawnchorus.engines.base import Identity, Licence, Request
 from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
 from dawnchorus.engines.chat import Frame, Vocabulary, answer, frame, padded, too_long
 from dawnchorus.engines.checks import error
+from dawnchorus.engines.staging import is_remote
 from dawnchorus.errors import ConfigError, EngineUnavailable
 from dawnchorus.records import Hypothesis
 
@@ -70,7 +71,10 @@ class HfLanguageModel:
     @cached_property
     def _folder(self) -> Path:
         """The model's small files; those of a hub model are downloaded."""
-        return hub.fetch(self._model_name, self._revision, _SMALL_FILES, INSTALL)
+        return self._fetched(_SMALL_FILES)
+
+    def _fetched(self, patterns: Sequence[str]) -> Path:
+        return hub.fetch(self._model_name, self._revision, patterns, INSTALL, self._config.cache)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:
@@ -105,9 +109,12 @@ class HfLanguageModel:
         return self._vocabulary.num_tokens(text)
 
     def identity(self) -> Identity:
-        """Name, commit and hashes. The weights of a hub model are not downloaded for it."""
+        """Name, commit and hashes. The weights of a hub model are not downloaded for it, those in a bucket
+        are."""
         folder = self._folder
         names = hub.weight_files(folder)
+        if is_remote(self._model_name):
+            self._fetched(names)
         claimed = {n: hub.claimed_sha256(folder, self._model_name, n) for n in names}
         missing = [n for n, sha256 in claimed.items() if sha256 is None]
         if missing:
@@ -126,7 +133,8 @@ class HfLanguageModel:
             "transformers": _version("transformers"),
         }
         revision = hub.commit(folder, self._model_name) or f"sha256:{weights[:12]}"
-        return Identity(self._model_name, revision, facts, hub.licence(folder, self._model_name))
+        name = storage.redact(self._model_name)
+        return Identity(name, revision, facts, hub.licence(folder, name))
 
     def load(self) -> None:
         """Load the weights after checking them, and run once.
@@ -136,7 +144,7 @@ class HfLanguageModel:
         """
         expected = self.identity().facts["weights_sha256"]
         patterns = (*_SMALL_FILES, *hub.weight_files(self._folder))
-        folder = hub.fetch(self._model_name, self._revision, patterns, INSTALL)
+        folder = self._fetched(patterns)
         names = hub.weight_files(folder)
         if hub.digest((n, hub.actual_sha256(folder / n)) for n in names) != expected:
             raise EngineUnavailable(f"The weights in {folder} are damaged.", "Download them anew.")
@@ -165,7 +173,8 @@ class HfLanguageModel:
                 output_loading_info=True,
             )
         except (ImportError, OSError, ValueError, KeyError, RuntimeError) as e:
-            raise EngineUnavailable(f"The model in {folder} cannot be loaded: {e}.", INSTALL) from e
+            fix = INSTALL if isinstance(e, ImportError) else devices.fix_of(e, "Copy its files anew.")
+            raise EngineUnavailable(f"The model in {folder} cannot be loaded: {e}.", fix) from e
         lacking = sorted({*found["missing_keys"], *(str(k) for k in found["mismatched_keys"])})
         if lacking:
             raise EngineUnavailable(

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from dawnchorus.engines.base import Licence
+from dawnchorus.engines.staging import is_remote, staged_folder
 from dawnchorus.engines.whisper_weights import looks_like_a_path, refusal, weights_sha256
 from dawnchorus.errors import EngineUnavailable
 
@@ -37,12 +38,17 @@ def absolute(model: str | None) -> str | None:
     return os.path.abspath(Path(model).expanduser()) if model and is_local(model) else model
 
 
-def fetch(model: str, revision: str | None, patterns: Sequence[str], install: str) -> Path:
-    """Folder with the top-level files of a model that match; a local one as it is.
+def fetch(
+    model: str, revision: str | None, patterns: Sequence[str], install: str, cache: str | None = None
+) -> Path:
+    """Folder with the top-level files of a model that match; a local one as it is, one from a bucket below
+    `cache`.
 
     Raises:
         EngineUnavailable: no such folder or repository, no network, no huggingface_hub.
     """
+    if is_remote(model):
+        return staged_folder(model, patterns, cache)
     if is_local(model):
         folder = Path(model).expanduser()
         if not folder.is_dir():
@@ -66,8 +72,8 @@ def fetch(model: str, revision: str | None, patterns: Sequence[str], install: st
 
 
 def commit(folder: Path, model: str) -> str | None:
-    """The hub's commit that a fetched folder is, or None for a local model."""
-    return None if is_local(model) else folder.name
+    """The hub's commit that a fetched folder is, or None for a model from elsewhere."""
+    return None if is_local(model) or is_remote(model) else folder.name
 
 
 def weight_files(folder: Path) -> list[str]:
@@ -99,7 +105,7 @@ def claimed_sha256(folder: Path, model: str, name: str) -> str | None:
     if path.exists():
         said = path.resolve().name
         return said if _SHA256.fullmatch(said) else weights_sha256(path)
-    return _sha256_on_hub(model, folder.name).get(name)
+    return None if is_remote(model) else _sha256_on_hub(model, folder.name).get(name)
 
 
 def _sha256_on_hub(model: str, revision: str) -> dict[str, str]:
@@ -130,7 +136,7 @@ def actual_sha256(path: Path) -> str:
 
 def licence(folder: Path | None, model: str) -> Licence:
     """What the model's card says of its licence; a model without a card has one nobody knows here."""
-    local = is_local(model)
+    local = is_local(model) or is_remote(model)
     name, page = Path(model).name, f"{HUB}/{model}"
     said = _card(folder).get("license_name") or _card(folder).get("license") if folder is not None else None
     if isinstance(said, str) and said.strip() and said != "other":

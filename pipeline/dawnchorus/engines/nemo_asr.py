@@ -33,12 +33,13 @@ import numpy as np
 
 from dawnchorus import installing, storage
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines import hub, memory
+from dawnchorus.engines import devices, hub, memory
 from dawnchorus.engines.base import Identity, Licence, Waveform
 from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
 from dawnchorus.engines.checks import check, error
-from dawnchorus.engines.nemo_loading import connector, hush, staged, up_to_the_decoders_limit
+from dawnchorus.engines.nemo_loading import connector, hush, up_to_the_decoders_limit
 from dawnchorus.engines.nemo_text import hypothesis, mean_logprob, probability, spread, words, written
+from dawnchorus.engines.staging import is_remote, staged_file
 from dawnchorus.errors import ConfigError, EngineUnavailable
 from dawnchorus.records import Hypothesis, Seconds
 
@@ -109,9 +110,9 @@ class NemoAsrEngine:
     @cached_property
     def _source(self) -> str:
         """The model's name on the hub, or its path; what lies in a bucket is fetched."""
-        if "://" not in self._model_name or storage.is_local(self._model_name):
-            return storage.local_path(self._model_name) if "://" in self._model_name else self._model_name
-        return str(staged(self._model_name))
+        if is_remote(self._model_name):
+            return str(staged_file(self._model_name, self._config.cache))
+        return storage.local_path(self._model_name) if "://" in self._model_name else self._model_name
 
     @cached_property
     def _place(self) -> tuple[Path, str]:
@@ -146,7 +147,8 @@ class NemoAsrEngine:
         try:
             self._model = self._restored(path)
         except _BROKEN as e:
-            raise EngineUnavailable(f"The model in {path} cannot be loaded: {e}.", INSTALL) from e
+            fix = INSTALL if isinstance(e, ImportError) else devices.fix_of(e, "Download it anew.")
+            raise EngineUnavailable(f"The model in {path} cannot be loaded: {e}.", fix) from e
         self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)])
         gauge = memory.gauge(self._config, str(self._device()))
         self._batch_seconds = memory.settle(self._config, gauge, self.max_chunk_seconds, self._warm_up)

@@ -5,16 +5,9 @@ Imports NeMo inside its functions only.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import logging
-import os
-from pathlib import Path
 from typing import Any
-
-from dawnchorus import storage
-from dawnchorus.engines.salm_source import alone, cache_folder
-from dawnchorus.errors import DataError, EngineUnavailable
 
 _MOST_BYTES = 1 << 40
 
@@ -56,29 +49,3 @@ def hush() -> None:
 
 def _errors_only(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.ERROR
-
-
-def staged(url: str) -> Path:
-    """A `.nemo` file of a bucket, fetched once per machine and version, by one process at a time.
-
-    Raises:
-        EngineUnavailable: it is not there, or cannot be fetched.
-    """
-    place = storage.redact(url)
-    try:
-        whole = storage.absolute(url)
-        listed = [f for f in storage.list_files(storage.parent(whole), ".nemo") if f.url == whole]
-        if not listed:
-            raise EngineUnavailable(f"There is no {place}.", "Check engine.model.")
-        known = f"{storage.canonical_uri(whole)}\n{listed[0].version}"
-        folder = cache_folder(None) / hashlib.sha256(known.encode()).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / storage.name_of(whole)
-        with alone(folder):
-            if not target.is_file():
-                with storage.fetch(whole, str(folder), _MOST_BYTES) as fetched:
-                    os.chmod(fetched.path, 0o644)  # other users of this machine read the cache, too
-                    os.replace(fetched.path, target)
-    except DataError as e:
-        raise EngineUnavailable(f"{place} cannot be fetched: {e.message}", "Try again.") from e
-    return target

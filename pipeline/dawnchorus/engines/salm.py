@@ -20,7 +20,6 @@ Options (`engine.options`):
     decoder_seconds: padded audio seconds of one batch of the language model; default 4 x batch_seconds.
     batch_tokens: padded tokens of one LLM-mode batch; default 32768 (3.6 GB of cache for Canary-Qwen).
     context_tokens: most tokens of a prompt and its answer; default what the language model allows.
-    cache: folder for models from buckets; default DAWNCHORUS_CACHE or ~/.cache/dawnchorus.
 """
 
 from __future__ import annotations
@@ -277,7 +276,7 @@ class SalmEngine:
         return self._light
 
     def _find(self, weights: bool) -> SalmFiles:
-        return find(self._config.model, self._config.revision, self._options["cache"], weights)
+        return find(self._config.model, self._config.revision, self._config.cache, weights)
 
     def _loaded(self) -> SalmModel:
         if self._model is None:

@@ -19,10 +19,9 @@ OPTIONS: dict[str, Any] = {
     "decoder_seconds": None,
     "batch_tokens": 32_768,
     "context_tokens": None,
-    "cache": None,
 }
 CHANGE_TEXT = ("prompt", "tokens_per_second", "tokens_extra", "max_tokens", "silence_dbfs")
-_KINDS: dict[str, type] = {"decoder_seconds": float, "context_tokens": int, "cache": str}
+_KINDS: dict[str, type] = {"decoder_seconds": float, "context_tokens": int}
 _POSITIVE = ("tokens_per_second", "max_tokens", "decoder_seconds", "batch_tokens", "context_tokens")
 _DECODERS = ("eager", "static", "continuous")
 _DTYPES = ("auto", "float32", "bfloat16", "float16")

@@ -7,20 +7,17 @@ and SHA-256 before it gets its name.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from dawnchorus import storage
 from dawnchorus.engines import hub
 from dawnchorus.engines.salm_files import DEFAULT_MODEL, SalmFiles, from_folder, from_hub
 from dawnchorus.engines.salm_manifest import MANIFEST, WEIGHTS, checked, parsed
+from dawnchorus.engines.staging import alone, cache_folder, is_remote
 from dawnchorus.errors import DataError, EngineUnavailable
 
-CACHE_VARIABLE = "DAWNCHORUS_CACHE"
 _MOST_BYTES = 1 << 40
 _MOST_MANIFEST_BYTES = 1 << 20
 
@@ -34,18 +31,12 @@ def find(
         EngineUnavailable: it cannot be fetched, or is not what its manifest says.
     """
     name = model or DEFAULT_MODEL
-    if "://" in name and not storage.is_local(name):
+    if is_remote(name):
         return from_folder(_staged(name, cache_folder(cache), weights), weights=weights)
     folder = Path(storage.local_path(name))
     if folder.is_dir():
         return from_folder(folder, weights=weights)
     return from_hub(name, revision, weights=weights)
-
-
-def cache_folder(cache: str | None) -> Path:
-    """Where this machine keeps models that came from buckets."""
-    chosen = cache or os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "dawnchorus"
-    return Path(chosen) / "models"
 
 
 def _staged(url: str, cache: Path, weights: bool) -> Path:
@@ -78,13 +69,3 @@ def _fetch(url: str, target: Path, digest: str) -> None:
         checked(Path(storage.redact(url)), digest, hub.actual_sha256(Path(fetched.path)))
         os.chmod(fetched.path, 0o644)  # other users of this machine read the cache, too
         os.replace(fetched.path, target)
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """One process at a time; what one left behind when it was killed is removed."""
-    with (folder.parent / f"{folder.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in folder.rglob(".fetch-*"):
-            left.unlink()
-        yield

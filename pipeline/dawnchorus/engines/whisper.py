@@ -96,7 +96,7 @@ class WhisperEngine:
 
     def identity(self) -> Identity:
         """Name, revision and the hash of the weights; a hub model is downloaded for it."""
-        path = model_path(self._config.model, self._config.revision)
+        path = model_path(self._config.model, self._config.revision, self._config.cache)
         digest = weights_sha256(path / "model.bin")
         if self._config.model is None and digest != EMBEDDED_SHA256:
             raise EngineUnavailable(
@@ -120,7 +120,7 @@ class WhisperEngine:
     def load(self) -> None:
         """Load the weights after checking them, and run once."""
         self.identity()
-        path = model_path(self._config.model, self._config.revision)
+        path = model_path(self._config.model, self._config.revision, self._config.cache)
         try:
             from faster_whisper import WhisperModel
 

