@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from rich.console import Console
 
 from dawnchorus import panel, progress
+from dawnchorus.cli.remote import View
 from dawnchorus.progress import Status
 from dawnchorus.submission import Submitted
 
@@ -106,3 +109,37 @@ def test_a_run_here_after_a_submission_is_the_one_shown(tmp_path: Path) -> None:
     assert look(tmp_path, job) == ("one", None)
     broken = submitted("job-2", "FAILED", NOW + 60)
     assert look(tmp_path, job, broken) == (None, "job-2"), "the news is that it could not start"
+
+
+class JobServer(BaseHTTPRequestHandler):
+    """A job server of which soon only the proxy before it is left."""
+
+    alive = True
+
+    def do_GET(self) -> None:
+        said = b'{"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": ""}'
+        said = said if self.path.startswith("/api/version") else b"[]"
+        self.send_response(200 if JobServer.alive else 502)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+def test_a_cluster_that_goes_while_one_looks_leaves_the_output(tmp_path: Path) -> None:
+    progress.write(str(tmp_path / "_runs" / "one"), status(run_id="one"))
+    JobServer.alive = True
+    with ThreadingHTTPServer(("127.0.0.1", 0), JobServer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        through_proxy, direct = View(str(tmp_path), None, address), View(str(tmp_path), None, address)
+        assert through_proxy.cluster is not None
+        JobServer.alive = False
+        assert through_proxy.look()[0] == progress.read(str(tmp_path / "_runs" / "one"))
+        assert through_proxy.cluster is None
+        assert View(str(tmp_path), None, address).cluster is None
+        server.shutdown()
+    assert direct.look()[0] == progress.read(str(tmp_path / "_runs" / "one"))
+    assert direct.cluster is None

@@ -24,6 +24,8 @@ from dawnchorus.errors import ConfigError, StorageUnavailable, Transient, UserEr
 from dawnchorus.progress import SUBMISSION_VARIABLE
 from dawnchorus.records import Seconds
 
+_LOST = (OSError, RuntimeError)
+"""What Ray's client raises where nothing answers, or a proxy does: errors of `requests` are OSErrors."""
 _ALIVE = {"PENDING", "RUNNING"}
 _JOB_KEY = "dawnchorus.job"
 _OUTPUT_KEY = "dawnchorus.output"
@@ -121,7 +123,7 @@ class Cluster:
         try:
             _knock(address)
             self._client = JobSubmissionClient(address)
-        except (ConnectionError, RuntimeError, ValueError) as e:
+        except (*_LOST, ValueError) as e:
             raise _unreachable(address, e) from e
 
     def submissions(self, output: str) -> list[Submitted]:
@@ -132,7 +134,7 @@ class Cluster:
     def _all(self) -> list[Submitted]:
         try:
             jobs = self._client.list_jobs()
-        except (ConnectionError, RuntimeError) as e:
+        except _LOST as e:
             raise _unreachable(self.address, e) from e
         ours = [_submitted(j) for j in jobs if j.submission_id and _JOB_KEY in (j.metadata or {})]
         return sorted(ours, key=lambda s: (s.started or 0.0, s.submission_id))
@@ -171,6 +173,8 @@ class Cluster:
                     },
                     metadata=about,
                 )
+            except OSError as e:
+                raise _unreachable(self.address, e) from e
             except RuntimeError as e:
                 if "already exists" in str(e):
                     return False
@@ -186,9 +190,11 @@ class Cluster:
         if not follow:
             try:
                 yield self._client.get_job_logs(submission_id)
-            except (ConnectionError, RuntimeError) as e:
+            except _LOST as e:
                 raise _unreachable(self.address, e) from e
             return
+        import aiohttp
+
         loop = asyncio.new_event_loop()
         pieces: AsyncIterator[str] = self._client.tail_job_logs(submission_id).__aiter__()
         try:
@@ -197,6 +203,8 @@ class Cluster:
                     yield loop.run_until_complete(pieces.__anext__())
                 except StopAsyncIteration:
                     return
+                except (*_LOST, aiohttp.ClientError) as e:
+                    raise _unreachable(self.address, e) from e
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
@@ -204,7 +212,10 @@ class Cluster:
     def stop(self, submission_id: str) -> bool:
         """Ask Ray to end it: SIGTERM, and SIGKILL after RAY_JOB_STOP_WAIT_TIME_S (3 s by default), which is
         too short to publish: `dawnchorus stop` first asks the run itself."""
-        return bool(self._client.stop_job(submission_id))
+        try:
+            return bool(self._client.stop_job(submission_id))
+        except _LOST as e:
+            raise _unreachable(self.address, e) from e
 
 
 def _submitted(job: Any) -> Submitted:
