@@ -39,7 +39,7 @@ def test_the_transcribing_engine_answers_unless_another_is_named() -> None:
 
 
 def test_an_engine_without_llm_mode_is_refused_with_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"'whisper' has no LLM mode.*llm\.engine.*fake"):
+    with pytest.raises(ConfigError, match=r"'whisper' has no LLM mode.*llm\.engine=hf.*salm, hf"):
         made(llm__prompts=["summary"], engine__name="whisper")
     with pytest.raises(ConfigError, match=r"'nobody' has no LLM mode"):
         made(llm__prompts=["summary"], llm__engine="nobody")
