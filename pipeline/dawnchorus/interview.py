@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from dawnchorus import answers, asking, config, export, fence, prompts, report, storage, tracing
+from dawnchorus import answers, asking, config, export, fence, ledger, prompts, report, storage, tracing
 from dawnchorus.answers import Job
 from dawnchorus.config import RunConfig
-from dawnchorus.errors import RunPaused, UserError
+from dawnchorus.errors import ConfigError, RunPaused, UserError
+from dawnchorus.kinds import refuse_unknown
 from dawnchorus.llm import Asked, asked
 from dawnchorus.outcome import Exit, answer_rows
 from dawnchorus.reconcile import Reconciliation
@@ -77,6 +79,8 @@ def prepare(
     Raises:
         UserError: there are no transcripts, nothing is asked, or the engine has no LLM mode.
     """
+    if question is not None and not question.strip():
+        raise ConfigError("The question is empty.", "Say --question '...'.")
     url = storage.absolute(output)
     export.require_transcripts(output)
     about, run_url = _newest_run(url)
@@ -89,11 +93,20 @@ def prepare(
     known = _by_name(settings.model_dump()["llm"]["prompts"])
     wanted = _prompts(known, names, question) if names or question else known or {"summary": {}}
     settings = config.build(tree, overrides, {"output": output, **more, "llm.prompts": wanted})
+    refuse_unknown(settings.resume.retry_failed, _failed_kinds(url) if settings.resume.retry_failed else ())
     found = asked(settings)
     if found is None:
         raise UserError("Nothing is asked.", "Say --prompt summary, or --question '...'.")
     ids = None if limit is None and recording is None else _chosen(output, limit, recording)
     return Interview(settings, Job(url, run_url, about["run_id"], found, settings.resume, ids))
+
+
+def _failed_kinds(url: str) -> set[str]:
+    """The kinds of failures that answers had here."""
+    committed = ledger.read_answers(url)
+    if committed is None:
+        return set()
+    return set(pc.unique(pc.struct_field(committed["failure"], "kind")).drop_null().to_pylist())
 
 
 def _newest_run(url: str) -> tuple[dict[str, Any], str]:

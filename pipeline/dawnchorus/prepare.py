@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from dawnchorus import __version__, forgotten, ids, ledger, lengths, manifest, plan, storage, tracing
 from dawnchorus.assemble import RunFacts
 from dawnchorus.config import RunConfig
+from dawnchorus.differences import differences_of
 from dawnchorus.engines import create, hub
 from dawnchorus.engines.base import Engine, Identity
 from dawnchorus.errors import FingerprintMismatch
+from dawnchorus.kinds import refuse_unknown
 from dawnchorus.llm import Asked, asked
 from dawnchorus.records import Seconds
 from dawnchorus.schema import RECORDINGS, SCHEMA_VERSION
@@ -194,7 +196,7 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
     config = prepared.config
     resume = config.resume if first else config.resume.model_copy(update={"retry_failed": None})
     transcripts = ledger.read_transcripts(prepared.output)
-    refuse_other_fingerprint(prepared, transcripts)
+    refuse(prepared, transcripts)
     done = plan.done(transcripts, prepared.facts.fingerprint, resume)
     chunks = ledger.read_chunks(prepared.output, prepared.facts.fingerprint)
     settled = ledger.settle(chunks)
@@ -246,6 +248,19 @@ def measured_rtfx(prepared: Prepared) -> float | None:
     return latest[1] if latest else None
 
 
+def refuse(prepared: Prepared, transcripts: pa.Table | None) -> None:
+    """Stop before anything is done that nobody can have meant.
+
+    Raises:
+        FingerprintMismatch: the output was made with other settings, and nothing says what to do.
+        ConfigError: a kind of failure to try again does not exist.
+    """
+    refuse_other_fingerprint(prepared, transcripts)
+    none = pa.array([], pa.string())
+    there = none if transcripts is None else pc.struct_field(transcripts["failure"], "kind")
+    refuse_unknown(prepared.config.resume.retry_failed, set(pc.unique(there).drop_null().to_pylist()))
+
+
 def refuse_other_fingerprint(prepared: Prepared, transcripts: pa.Table | None) -> None:
     """Stop before results of two different settings are mixed in one output.
 
@@ -260,30 +275,9 @@ def refuse_other_fingerprint(prepared: Prepared, transcripts: pa.Table | None) -
     others = [f for f in pc.unique(mine["fingerprint"]).to_pylist() if f != prepared.facts.fingerprint]
     if not others:
         return
-    differences = _differences(prepared, others[0])
+    differences = differences_of(prepared.output, prepared.fingerprint_facts, others[0])
     raise FingerprintMismatch(
         f"{prepared.config.output} holds transcripts made with other settings "
         f"(fingerprint {others[0]}, now {prepared.facts.fingerprint}){differences}.",
         "Say --redo to transcribe them again, --keep-old to keep them, or choose another output.",
     )
-
-
-def _differences(prepared: Prepared, other: str) -> str:
-    """The settings that differ from those of a run with fingerprint `other`, when its run.json is there."""
-    for info in storage.list_files(storage.join(prepared.output, "_runs"), "run.json"):
-        about = json.loads(storage.read_bytes(info.url))
-        if about["fingerprint"] == other:
-            then = _flat(about["fingerprint_facts"])
-            now = _flat(json.loads(json.dumps(dict(prepared.fingerprint_facts))))
-            changed = sorted(k for k in then.keys() | now.keys() if then.get(k) != now.get(k))
-            return ": " + "; ".join(f"{k} was {then.get(k)!r}, is {now.get(k)!r}" for k in changed)
-    return ""
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-        found |= inner
-    return found

@@ -35,7 +35,7 @@ from dawnchorus.prepare import (
     Prepared,
     Survey,
     prepare,
-    refuse_other_fingerprint,
+    refuse,
     survey,
     without_forgotten,
 )
@@ -59,7 +59,7 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
     prepared = prepare(config)
     storage.check_writable(prepared.output)
     # Before anything is created; `survey` reads the chunks too, which is for the owner to do.
-    refuse_other_fingerprint(prepared, ledger.read_transcripts(prepared.output))
+    refuse(prepared, ledger.read_transcripts(prepared.output))
     owner = fence.Fence(prepared.output, prepared.facts.run_id)
     owner.acquire(take_over)
     prepared = without_forgotten(prepared)
