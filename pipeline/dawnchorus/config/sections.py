@@ -73,6 +73,7 @@ class EngineConfig(Section):
         "Share of the GPU's memory that one replica may take; None: its share of the GPU "
         "(`workers.gpus_per_engine`).",
         text=False,
+        unit="share",
         gt=0,
         le=1,
     )
