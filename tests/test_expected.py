@@ -42,3 +42,10 @@ def test_the_live_line_never_says_done_too_early(expected: float | None) -> None
     assert "ETA 0 s" not in line
     done = Progress(num_recordings=2, audio_seconds=1140.0, expected_seconds=expected and 1140.0)
     assert "100% of 19 min" in progress_line(survey, done, 60.0).plain
+
+
+def test_before_the_first_window_the_line_says_how_long_it_has_waited() -> None:
+    rows = manifest(recording("a"), recording("b"))
+    survey = Survey(rows, np.array([300.0, 300.0]), {}, {}, 2, 0, 0, 0, 600.0, 1.0, alone=pa.array([]))
+    line = progress_line(survey, Progress(), 120.0).plain
+    assert "starting: 2 min for the model and its first window" in line

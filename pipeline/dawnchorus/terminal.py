@@ -110,7 +110,9 @@ def progress_line(survey: Survey, progress: Progress, elapsed: Seconds) -> Text:
     rtfx = progress.audio_seconds / elapsed if elapsed > 0 else 0.0
     left = (total - progress.audio_seconds) / rtfx if rtfx else None
     is_open = progress.num_recordings < len(survey.pending)
-    eta = f"ETA {hours(max(left, float(is_open)))}" if left is not None else "starting"
+    # Nothing is known before the first window; a slow model takes minutes for it.
+    started = f"starting: {hours(elapsed)} for the model and its first window"
+    eta = f"ETA {hours(max(left, float(is_open)))}" if left is not None else started
     share = progress.audio_seconds / total if total else float(not is_open)
     filled = int(share * _BAR)
     line = Text.assemble(
