@@ -16,12 +16,16 @@ from outputs import failed, segment, transcript
 
 
 def shown(
-    output: Path | str, width: int = 100, limit: int = 20, status: str | None = None, answers: bool = False
+    output: Path | str,
+    width: int | None = 100,
+    limit: int = 20,
+    status: str | None = None,
+    answers: bool = False,
 ) -> str:
     page = io.StringIO()
-    console = Console(file=page, width=width)
-    for part in show_table(str(output), limit=limit, status=status, answers=answers):
-        console.print(part)
+    console = Console(file=page, width=width or 80)
+    for part in show_table(str(output), limit, status, answers, width):
+        console.print(part, soft_wrap=width is None)
     return page.getvalue()
 
 
@@ -44,7 +48,10 @@ def test_rows_reasons_totals_and_places(tmp_path: Path) -> None:
     assert "1:05" in page
     assert "notes/b.wav @1:30" in page
     assert "…" in page
-    assert "[partial, damaged_audio: Two seconds are damaged.] Part." in page
+    (line,) = (row for row in page.splitlines() if "d.wav" in row)
+    assert line.split() == ["ok", "1.0", "s", "!1", "d.wav", "Part."], "flags do not stand before the words"
+    assert "damaged_audio: Two seconds are damaged." in [row.strip() for row in page.splitlines()]
+    assert "! flagged in the rows above: partial 1" in page
     assert "not_audio: This is no audio: it looks like a text file." in " ".join(page.split())
     assert "5 recordings, 1:11 of audio: 3 ok, 1 empty, 1 failed (1 of the ok ones in part)" in page
     assert f"{tmp_path}/transcripts/*.parquet" in page.replace("\n", "")
@@ -53,6 +60,21 @@ def test_rows_reasons_totals_and_places(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_no_line_is_wider_than_the_terminal(tmp_path: Path, width: int) -> None:
     assert max(map(len, shown(archive(tmp_path), width).splitlines())) <= width
+
+
+def test_nothing_is_cut_where_nobody_looks(tmp_path: Path) -> None:
+    address = f"s3://bucket/{'a-long-folder/' * 12}"
+    rows = [
+        transcript(f"{address}a.wav", segment(0, 65, "word " * 60), flags=["low_logprob", "omission"]),
+        failed(f"{address}deep/b.wav", "not_found", f"There is nothing at {address}deep/b.wav."),
+    ]
+    outputs.write(tmp_path, "transcripts", rows)
+    page = shown(tmp_path, None)
+    assert ("word " * 60).strip() in page
+    assert f"deep/b.wav  not_found: There is nothing at {address}deep/b.wav." in page
+    assert "!2 " in page
+    narrow = shown(tmp_path, 80)
+    assert sum("a-long-folder" in line for line in narrow.splitlines()) <= 4, "folded at the whole width"
 
 
 def test_limit_and_status(tmp_path: Path) -> None:

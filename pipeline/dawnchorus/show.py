@@ -1,4 +1,4 @@
-"""`dawnchorus show`: transcripts of an output as a table for a terminal, with totals and where files are.
+"""`dawnchorus show`: transcripts of an output laid out for a terminal, with totals and where files are.
 
 Reads committed rows only, so it works while a run goes on. Names and transcripts are untrusted: control
 characters never reach the terminal.
@@ -14,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.cells import cell_len, set_cell_size
 from rich.console import RenderableType
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from dawnchorus import earlier, export, ledger, storage
@@ -27,6 +28,9 @@ from dawnchorus.wording import many
 _COLUMNS = ["audio_filepath", "offset", "duration", "pred_text", "status", "failure", "flags", "answers"]
 _STYLES = {"ok": "green", "empty": "dim", "failed": "bold red"}
 _TEXT_CHARACTERS = 400
+_LEAST_NAME = 16
+_BEFORE_NAME = 20
+_INDENT = 8
 _MAX_REPORT_BYTES = 16 << 20
 
 
@@ -45,10 +49,14 @@ class _Totals:
 
 
 def show_table(
-    output: str, limit: int = 20, status: str | None = None, answers: bool = False
+    output: str,
+    limit: int = 20,
+    status: str | None = None,
+    answers: bool = False,
+    width: int | None = None,
 ) -> Iterator[RenderableType]:
-    """The first `limit` rows (of one `status`) as a table, the totals, and where the files are. With
-    `answers`, what LLM mode said stands in place of the transcript, in full.
+    """The first `limit` rows (of one `status`), the totals, and where the files are, laid out for a terminal
+    of `width` columns; None: nothing is cut. With `answers`, what LLM mode said stands below its row.
 
     Raises:
         ConfigError: no such status.
@@ -63,11 +71,15 @@ def show_table(
         ids.append(batch["recording_id"])
     totals.num_elsewhere = earlier.count(storage.absolute(output), pa.chunked_array(ids, pa.string()))
     wanted = totals.statuses.total() if status is None else totals.statuses[status]
-    yield _table(_first(output, limit, status), answers)
+    rows = _first(output, limit, status)
+    yield from _lines(rows, answers, width)
     if wanted > limit:
-        yield Text(f"{limit:,} of {wanted:,} rows; --limit shows more", style="dim")
+        yield Text(f"{limit:,} of {many(wanted, 'row')}; --limit shows more", style="dim")
+    if flags := Counter(f for r in rows for f in r["flags"] or ()):
+        said = ", ".join(f"{clean(f)} {n:,}" for f, n in flags.most_common())
+        yield Text.assemble(("! ", "yellow"), (f"flagged in the rows above: {said}", "dim"))
     yield _totals_line(totals)
-    yield _places(output)
+    yield from _places(output)
 
 
 def _first(output: str, limit: int, status: str | None) -> list[dict[str, Any]]:
@@ -80,21 +92,40 @@ def _first(output: str, limit: int, status: str | None) -> list[dict[str, Any]]:
     return found
 
 
-def _table(rows: list[dict[str, Any]], answers: bool) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    table.add_column("status", no_wrap=True)
-    table.add_column("length", justify="right", no_wrap=True)
-    table.add_column("audio", no_wrap=True, overflow="ellipsis", max_width=34)
-    table.add_column("answers" if answers else "text", ratio=1)
+def _lines(rows: list[dict[str, Any]], answers: bool, width: int | None) -> Iterator[RenderableType]:
+    """A line for each row, and below it what does not fit into one: why it failed, or what was answered."""
     folder = _common_folder([r["audio_filepath"] for r in rows if r["audio_filepath"]])
-    for row in rows:
-        table.add_row(
-            Text(row["status"], style=_STYLES[row["status"]]),
-            "" if row["duration"] is None else clock(row["duration"]),
-            Text(_name(row, folder), overflow="ellipsis"),
-            _answers(row) if answers and row["status"] == "ok" else _text(row),
-        )
-    return table
+    names = [_name(row, folder) for row in rows]
+    widest = max(map(cell_len, [*names, "audio"]))
+    name_width = widest if width is None else min(widest, max(_LEAST_NAME, width // 3))
+    left = None if width is None else max(_LEAST_NAME, width - _BEFORE_NAME - name_width - 2)
+    head = f"{'status':<8}{'length':>8}    {_fit('audio', name_width)}  {'answers' if answers else 'text'}"
+    yield Text(head.rstrip(), style="dim", no_wrap=True)
+    for row, name in zip(rows, names, strict=True):
+        text, below = _answers(row) if answers and row["status"] == "ok" else _text(row)
+        if left is not None and cell_len(text.plain) > left:
+            if row["status"] == "failed":
+                text, below = Text(), [text]
+            text.truncate(left, overflow="ellipsis")
+        line = Text(no_wrap=True)
+        line.append(f"{row['status']:<8}", style=_STYLES[row["status"]])
+        line.append(f"{'' if row['duration'] is None else clock(row['duration']):>8} ")
+        mark = f"!{len(row['flags'])}" if row["flags"] else ""
+        line.append(f"{mark:<3}{_fit(name, name_width)}  ", style="")
+        yield line.append_text(text)
+        for more in below:
+            yield (
+                Text(" " * _INDENT).append_text(more) if width is None else Padding(more, (0, 0, 0, _INDENT))
+            )
+
+
+def _fit(name: str, width: int) -> str:
+    """A name in exactly so many columns; of a long one the end stays, which tells it from the others."""
+    if cell_len(name) <= width:
+        return name + " " * (width - cell_len(name))
+    while cell_len(name) >= width:
+        name = name[1:]
+    return set_cell_size(f"…{name}", width)
 
 
 def _common_folder(addresses: list[str]) -> str:
@@ -112,25 +143,24 @@ def _name(row: dict[str, Any], folder: str) -> str:
     return name if row["offset"] is None else f"{name} @{clock(row['offset'])}"
 
 
-def _text(row: dict[str, Any]) -> Text:
-    """The transcript on one line, or in full why there is none; then what is doubtful of it."""
+def _text(row: dict[str, Any]) -> tuple[Text, list[Text]]:
+    """The transcript on one line, and below it why there is none, or not all."""
     failure = row["failure"]
     reason = f"{failure['kind']}: {clean(failure['message'])}" if failure else ""
+    style = "red" if row["status"] == "failed" else "yellow"
+    why = Text(reason, style=style, overflow="fold")
     if row["status"] == "failed":
-        return Text(reason, style="red", overflow="fold", no_wrap=False)
+        return why, []
+    below = [why] if reason else []
     said = clean((row["pred_text"] or "")[:_TEXT_CHARACTERS]) or "no speech"
-    text = Text(no_wrap=True, overflow="ellipsis")
-    notes = [*(row["flags"] or ()), *([reason] if reason else [])]
-    if notes:
-        text.append(f"[{clean(', '.join(notes))}] ", style="yellow")
-    return text.append(said, style="" if row["status"] == "ok" else "dim")
+    return Text(said, style="" if row["status"] == "ok" else "dim"), below
 
 
-def _answers(row: dict[str, Any]) -> Text:
-    """Every answer by its name (or its question), wrapped."""
-    text = Text(no_wrap=False, overflow="fold")
-    for n, answer in enumerate(row["answers"] or ()):
-        text.append("\n" if n else "")
+def _answers(row: dict[str, Any]) -> tuple[Text, list[Text]]:
+    """Every answer by its name (or its question), a paragraph each."""
+    found = []
+    for answer in row["answers"] or ():
+        text = Text(overflow="fold")
         text.append(f"{clean(answer['question'] or answer['name'])}: ", style="cyan")
         if answer["flags"]:
             text.append(f"[{clean(', '.join(answer['flags']))}] ", style="yellow")
@@ -138,7 +168,8 @@ def _answers(row: dict[str, Any]) -> Text:
             text.append(clean(answer["text"] or ""))
         else:
             text.append(f"{answer['failure']['kind']}: {clean(answer['failure']['message'])}", style="red")
-    return text if text.plain else Text("no answers", style="dim")
+        found.append(text)
+    return Text("" if found else "no answers", style="dim"), found
 
 
 def _totals_line(totals: _Totals) -> Text:
@@ -155,27 +186,26 @@ def _totals_line(totals: _Totals) -> Text:
     return line
 
 
-def _places(output: str) -> Table:
+def _places(output: str) -> Iterator[Text]:
     """Where the Parquet and the newest report are, with that report's word error rate and rtfx."""
     url = storage.absolute(output)
-    places = Table.grid(padding=(0, 2))
-    places.add_column(style="dim", no_wrap=True)
-    places.add_column(overflow="fold")
+    places: list[tuple[str, str]] = []
     report = _newest_report(url)
     if report is not None:
         if (wer := report.get("wer") or {}).get("wer") is not None:
             words = f"of {wer['num_words']:,} reference words in {wer['num_recordings']:,} recordings"
-            places.add_row("WER", f"{wer['wer']:.1%} {words}")
+            places.append(("WER", f"{wer['wer']:.1%} {words}"))
         if rtfx := report.get("time", {}).get("rtfx"):
-            places.add_row("rtfx", f"{rtfx:.1f} seconds of audio per second")
+            places.append(("rtfx", f"{rtfx:.1f} seconds of audio per second"))
         if model := report.get("model"):
             facts = [model["licence"].partition(" http")[0], model.get("languages", "")]
             said = ", ".join(f for f in (f"{model['engine']}, {model['model']}", *facts) if f)
-            places.add_row("model", clean(storage.redact(said)))
-    places.add_row("transcripts", _place(f"{ledger.transcripts_url(url)}/*.parquet"))
+            places.append(("model", clean(storage.redact(said))))
+    places.append(("transcripts", _place(f"{ledger.transcripts_url(url)}/*.parquet")))
     if report is not None:
-        places.add_row("report", _place(storage.join(url, "_runs", report["run_id"], "report.html")))
-    return places
+        places.append(("report", _place(storage.join(url, "_runs", report["run_id"], "report.html"))))
+    for name, said in places:
+        yield Text.assemble((f"{name:<13}", "dim"), said, overflow="fold")
 
 
 def _newest_report(url: str) -> dict[str, Any] | None:

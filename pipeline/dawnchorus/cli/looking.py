@@ -36,8 +36,9 @@ def show(
     from dawnchorus.show import show_table
 
     with plainly():
-        for part in show_table(output, limit=limit, status=status, answers=answers):
-            out.print(part)
+        width = out.width if out.is_terminal else None
+        for part in show_table(output, limit, status, answers, width):
+            out.print(part, soft_wrap=width is None)
 
 
 def export(
