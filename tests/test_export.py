@@ -290,6 +290,9 @@ def test_a_bucket_is_a_destination(s3_environment: S3Server, tmp_path: Path) -> 
 def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="srt, vtt, txt"):
         export.export(archive(tmp_path / "out"), str(tmp_path / "x"), "docx")
+    with pytest.raises(UserError, match=r"talk\.SRT looks like a file.*give a folder, for example .*/talk/"):
+        export.export(str(tmp_path / "out"), str(tmp_path / "talk.SRT"), "srt")
+    assert export.export(str(tmp_path / "out"), f"{tmp_path}/2024.srt/", "srt").num_files
     with pytest.raises(UserError, match="does not exist"):
         export.export(str(tmp_path / "nowhere"), str(tmp_path / "x"), "srt")
     outputs.write(tmp_path / "running", "chunks", [])

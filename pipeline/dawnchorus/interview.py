@@ -23,6 +23,7 @@ from dawnchorus.llm import Asked, asked
 from dawnchorus.outcome import Exit, answer_rows
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report.words import length, many
+from dawnchorus.wording import be, every
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,7 @@ def _said(job: Job, ending: BaseException | None, found: Reconciliation) -> Said
 
 
 def _all(num: int) -> str:
-    return "The one answer is" if num == 1 else f"All {many(num, 'answer')} are"
+    return f"{every(num, 'answer')} {be(num)}"
 
 
 __all__ = ["Asked", "Interview", "Said", "hold", "prepare"]

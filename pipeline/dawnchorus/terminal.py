@@ -216,7 +216,7 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
                     f"per {price.name} hour ({price.source})",
                 )
             )
-        rows.append(("at risk", f"at most {hours(risk)} of speech in a window: what a crash costs"))
+        rows.append(("if it crashes", f"at most {hours(risk)} of audio are transcribed again"))
     return rows
 
 

@@ -19,6 +19,7 @@ from dawnchorus import ledger, storage
 from dawnchorus.errors import ConfigError, UserError
 from dawnchorus.export import formats
 from dawnchorus.export.names import Item, Namer, common_folder, safe
+from dawnchorus.wording import many
 
 FORMATS = (*formats.PER_RECORDING, *formats.PER_LINE)
 _BATCH_ROWS = 256
@@ -47,10 +48,10 @@ class Exported:
 
     def sentence(self) -> str:
         """What a person wants to know, in one or two sentences."""
-        files = "1 file" if self.num_files == 1 else f"{self.num_files:,} files"
-        place = storage.readable(self.destination)
-        what = f"answers ({self.answer})" if self.answer else "recordings"
-        said = f"{self.num_written:,} {what} as {self.format} in {files}: {place}."
+        files, place = many(self.num_files, "file"), storage.readable(self.destination)
+        what = many(self.num_written, "answer" if self.answer else "recording")
+        what += f" ({self.answer})" if self.answer else ""
+        said = f"{what} as {self.format} in {files}: {place}."
         why = {"failed": "failed", "empty": "without speech", _UNANSWERED: "without this answer"}
         left = [f"{n:,} {why[s]}" for s, n in self.num_left_out.items() if n]
         if left:
@@ -99,10 +100,15 @@ def export(output: str, destination: str, format: str, answer: str | None = None
 
 
 def _refuse_the_wrong_kind(destination: str, done: Exported) -> None:
-    """A folder cannot become a file, nor a file a folder; in a bucket both may be there."""
+    """A folder cannot become a file, nor a file a folder; in a bucket both may be there. Nobody means a folder
+    by `talk.srt`."""
+    one_file = done.format in formats.PER_LINE
+    folder, dot, suffix = destination.rstrip("/").rpartition(".")
+    if not one_file and dot and suffix.lower() in FORMATS and not destination.endswith("/"):
+        fix = f"{done.format} is one file for each recording: give a folder, for example {folder}/"
+        raise UserError(f"{destination} looks like a file.", f"{fix}.")
     if not storage.is_local(done.destination):
         return
-    one_file = done.format in formats.PER_LINE
     if one_file and storage.is_folder(done.destination):
         fix = f"{done.format} is one file, for example {destination.rstrip('/')}/transcripts.jsonl"
         raise UserError(f"{destination} is a folder.", f"{fix}.")
