@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import outputs
-from dawnchorus import ids, installing, report, schema
+from dawnchorus import ids, installing, report, reports, schema
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report import charts, tables, words
 from dawnchorus.report.accuracy import Accuracy
@@ -100,7 +100,7 @@ def test_json_keys_are_frozen(tmp_path: Path) -> None:
 def test_what_is_returned_is_what_is_written(tmp_path: Path) -> None:
     run = archive(tmp_path)
     assert made(tmp_path) == json.loads((run / "report.json").read_text(encoding="utf-8"))
-    assert report.page_url(str(tmp_path), outputs.RUN_ID) == str(run / "report.html")
+    assert reports.page_url(str(tmp_path), outputs.RUN_ID) == str(run / "report.html")
 
 
 def test_only_this_runs_recordings_count(tmp_path: Path) -> None:

@@ -14,7 +14,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import answers, asking, config, export, fence, ledger, prompts, report, storage, tracing
+from dawnchorus import (
+    answers,
+    asking,
+    config,
+    export,
+    fence,
+    ledger,
+    prompts,
+    report,
+    reports,
+    storage,
+    tracing,
+)
 from dawnchorus.answers import Job
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import ConfigError, RunPaused, UserError
@@ -182,7 +194,7 @@ def _said(job: Job, ending: BaseException | None, found: Reconciliation) -> Said
     if found.num_failed_answers > found.num_transient_answers:
         rows.append(("try again", "the same command with --retry-failed all, once mended"))
     rows.append(("transcripts", storage.shown(storage.join(job.output, "transcripts"))))
-    page = report.page_url(job.output, job.run_id)
+    page = reports.page_url(job.output, job.run_id)
     if storage.exists(page):
         rows.append(("report", storage.shown(page)))
     if isinstance(ending, KeyboardInterrupt):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from types import TracebackType
 
-from dawnchorus import cost, logs, metrics, notify, plan, report, signals, storage, tracing
+from dawnchorus import cost, logs, metrics, notify, plan, reports, signals, storage, tracing
 from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
@@ -43,7 +43,7 @@ class Recorded:
         logs.bind(run_id=facts.run_id)
         logs.event("run_started", output=storage.shown(prepared.output), attempt=epoch, **about)
         tracing.about(run_id=facts.run_id, output=storage.shown(prepared.output), attempt=epoch, **about)
-        self.report = report.page_url(prepared.output, facts.run_id)
+        self.report = reports.page_url(prepared.output, facts.run_id)
         self.pace = Pace()
         self.deadline = (
             None if self.config.notify.deadline is None else self.config.notify.deadline.timestamp()

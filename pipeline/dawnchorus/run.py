@@ -21,6 +21,7 @@ from dawnchorus import (
     ledger,
     publishing,
     report,
+    reports,
     signals,
     storage,
     tracing,
@@ -90,7 +91,7 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
             accelerator=use.accelerator if use else None,
         )
         code = exit_code(ending, found)
-        where = report.page_url(prepared.output, prepared.facts.run_id)
+        where = reports.page_url(prepared.output, prepared.facts.run_id)
         said = message(code, ending, found)
         outcome = Outcome(code, prepared.facts.run_id, said, found, made, prepared.output, where)
         shown.ended(outcome)

@@ -1,5 +1,5 @@
-"""The command `dawnchorus`: its parts are in making (run, plan, ...), looking (show, export, ...), erasing
-(forget) and remote (submit, status, ...).
+"""The command `dawnchorus`: its parts are in making (run, plan, ...), looking (show, export, ...), reporting,
+erasing (forget) and remote (submit, status, ...).
 
 Parses, calls, prints, and turns errors into one plain sentence and an exit code. Ray and engines are
 imported only by the commands that need them, so that `--help` answers at once.
@@ -16,7 +16,7 @@ import typer
 from rich.text import Text
 
 from dawnchorus import __version__
-from dawnchorus.cli import console, erasing, looking, making, models, remote
+from dawnchorus.cli import console, erasing, looking, making, models, remote, reporting
 
 EXIT_CODES = (
     "Exit codes: 0 every recording is accounted for (failures are listed rows); 1 a fault in the program; "
@@ -59,6 +59,7 @@ app.command()(making.ask)
 app.command()(looking.show)
 app.command()(looking.export)
 app.command()(erasing.forget)
+app.command()(reporting.report)
 app.command()(looking.doctor)
 app.command()(models.bundle)
 app.command()(remote.submit)

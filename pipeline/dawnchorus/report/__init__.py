@@ -15,13 +15,9 @@ from dawnchorus.report import answers, words
 from dawnchorus.report.gathering import REPORT_VERSION, gather
 from dawnchorus.report.page import render
 from dawnchorus.report.tables import among, manifest_keys
+from dawnchorus.reports import page_url
 
 _OF_THE_WORK = ("time", "attempts", "workers", "rtfx_over_time", "chunk_seconds", "cost")
-
-
-def page_url(output: str, run_id: str) -> str:
-    """Where the report's page lies."""
-    return storage.join(output, "_runs", run_id, "report.html")
 
 
 @tracing.span("report")
@@ -86,4 +82,4 @@ def _write(output: str, run_id: str, made: dict[str, Any]) -> None:
     storage.put_atomic(page_url(output, run_id), render(made).encode())
 
 
-__all__ = ["REPORT_VERSION", "make", "page_url", "renew_answers", "renew_rows"]
+__all__ = ["REPORT_VERSION", "make", "renew_answers", "renew_rows"]
