@@ -100,8 +100,8 @@ def export(output: str, destination: str, format: str, answer: str | None = None
 
 
 def _refuse_the_wrong_kind(destination: str, done: Exported) -> None:
-    """A folder cannot become a file, nor a file a folder; in a bucket both may be there. `talk.srt` is no name
-    for a folder."""
+    """A folder cannot become a file, nor a file a folder; in a bucket both may be there.
+    `talk.srt` is no name of a folder."""
     one_file = done.format in formats.PER_LINE
     folder, dot, suffix = destination.rstrip("/").rpartition(".")
     if not one_file and dot and suffix.lower() in FORMATS and not destination.endswith("/"):
