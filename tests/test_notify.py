@@ -67,6 +67,11 @@ def test_a_webhook_is_posted_to_and_its_address_never_said(
     [said] = tell(config, "done", NEWS)
     assert "was not reached" in said
     assert "T0KEN" not in said
+    for value in ("http://127.0.0.1:1/T0KEN and more", "http://127.0.0.1:T0KEN/"):
+        monkeypatch.setenv("HOOK", value)
+        [said] = tell(config, "done", NEWS)
+        assert "was not reached (InvalidURL)" in said
+        assert "T0KEN" not in said
     for value in ("", "file:///etc/passwd"):
         monkeypatch.setenv("HOOK", value)
         assert "holds no http(s) address" in tell(config, "done", NEWS)[0]

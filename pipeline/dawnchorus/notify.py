@@ -5,6 +5,7 @@ A message that cannot be delivered is said, and changes nothing else: the run is
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -57,6 +58,6 @@ def _post(variable: str, body: bytes) -> list[str]:
             return []
     except urllib.error.HTTPError as e:
         return [f"notify.webhook_env: the address in ${variable} answered {e.code}."]
-    except (urllib.error.URLError, OSError, ValueError) as e:
+    except (OSError, ValueError, http.client.HTTPException) as e:
         # The reason only: the error's own text may quote the address.
         return [f"notify.webhook_env: the address in ${variable} was not reached ({type(e).__name__})."]

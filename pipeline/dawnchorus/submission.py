@@ -8,6 +8,7 @@ of it (where it reads, where it writes, how), so that nobody starts the same twi
 from __future__ import annotations
 
 import asyncio
+import http.client
 import logging
 import tempfile
 import time
@@ -99,7 +100,9 @@ def check(config: RunConfig, shared_paths: bool = False) -> None:
         try:
             found = storage.exists(config.input) or storage.is_folder(config.input)
         except Transient as e:
-            raise StorageUnavailable(f"{config.input} cannot be reached: {e.message}", "Check it.") from e
+            raise StorageUnavailable(
+                f"{storage.redact(config.input)} cannot be reached: {e.message}", "Check it."
+            ) from e
         if not found:
             raise StorageUnavailable(f"There is nothing at {storage.redact(config.input)}.", "Check input.")
     storage.check_writable(storage.absolute(config.output))
@@ -112,8 +115,14 @@ class Cluster:
     """
 
     def __init__(self, address: str) -> None:
-        """Raises Unreachable when nothing answers there."""
+        """Raises Unreachable when nothing answers there; ConfigError for what is no address of the web."""
+        if not address.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"{address!r} is no address of a job server.",
+                "It begins with http:// or https://, such as http://HEAD:8265.",
+            )
         auth.set_mode()
+        from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
         for name in _TALKATIVE:
@@ -123,13 +132,13 @@ class Cluster:
         try:
             _knock(address)
             self._client = JobSubmissionClient(address)
-        except (*_LOST, ValueError) as e:
+        except (*_LOST, ValueError, AuthenticationError) as e:
             raise _unreachable(address, e) from e
 
     def submissions(self, output: str) -> list[Submitted]:
         """Ours among the cluster's jobs that write to `output` (an absolute URL), oldest first."""
-        where = storage.redact(output)
-        return [s for s in self._all() if storage.absolute(s.output) == where]
+        where = _place(storage.redact(output))
+        return [s for s in self._all() if _place(s.output) == where]
 
     def _all(self) -> list[Submitted]:
         try:
@@ -151,7 +160,7 @@ class Cluster:
             alive = [s for s in before if s.is_alive]
             if alive:
                 return alive[-1], False
-            submission_id = f"{job}-{len(before) + 1}"
+            submission_id = next_id(job, before)
             if self._start(submission_id, job, config):
                 [new] = [s for s in self._all() if s.submission_id == submission_id]
                 return new, True
@@ -218,6 +227,17 @@ class Cluster:
             raise _unreachable(self.address, e) from e
 
 
+def _place(output: str) -> str:
+    """The same for an output with and without a slash at its end."""
+    return storage.absolute(output).rstrip("/")
+
+
+def next_id(job: str, before: list[Submitted]) -> str:
+    """The id of a job's next submission: one above the highest, since some may have been deleted."""
+    numbers = [s.submission_id.rpartition("-")[2] for s in before]
+    return f"{job}-{1 + max((int(n) for n in numbers if n.isdecimal()), default=0)}"
+
+
 def _submitted(job: Any) -> Submitted:
     def seconds(milliseconds: int | None) -> Seconds | None:
         return milliseconds / 1000 if milliseconds else None
@@ -234,16 +254,15 @@ def _submitted(job: Any) -> Submitted:
 
 
 def _knock(address: str) -> None:
-    """Raises ConnectionError when nothing answers at an address of the web within `_ANSWER_SECONDS`."""
-    if not address.startswith(("http://", "https://")):
-        return
+    """Raises ConnectionError when nothing answers at an address of the web within `_ANSWER_SECONDS`, or
+    nothing that speaks HTTP: Ray's other ports do not."""
     try:
         with urllib.request.urlopen(f"{address.rstrip('/')}/api/version", timeout=_ANSWER_SECONDS):
             return
     except urllib.error.HTTPError:
         return  # it answers, and may want a token, which Ray's client brings
-    except OSError as e:
-        raise ConnectionError(str(getattr(e, "reason", e))) from e
+    except (OSError, http.client.HTTPException) as e:
+        raise ConnectionError(" ".join(str(getattr(e, "reason", e)).split()) or type(e).__name__) from e
 
 
 def _unreachable(address: str, error: Exception) -> Unreachable:
