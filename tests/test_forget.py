@@ -107,10 +107,21 @@ def test_what_is_forgotten_after_a_run_was_prepared_is_left_out_too(tmp_path: Pa
         assert prepared.facts.run_id == before.facts.run_id
         before.save()
         prepared.save()
-        assert forgotten.saved(prepared.run_url) == (1, 1)
+        assert forgotten.saved(prepared.run_url) == (1, 1, before.summary.digest)
     (tmp_path / "out" / forgotten.FILE).write_text("\n")
     prepare(settings).save()
-    assert forgotten.saved(before.run_url) == (2, 0), "it is back once its line is gone"
+    assert forgotten.saved(before.run_url) == (2, 0, before.summary.digest), (
+        "it is back once its line is gone"
+    )
+
+
+def test_a_name_that_is_no_address_allows_nothing_again(tmp_path: Path) -> None:
+    """Neither does the line of which nobody knows the audio."""
+    forgotten.write(archive(tmp_path), [Tombstone("1" * 32, None, (), 1.0)])
+    with pytest.raises(UserError, match=r"'zip::s3://b/a.zip' was not forgotten here"):
+        forget.allow_again(str(tmp_path), ["zip::s3://b/a.zip"])
+    assert len(forgotten.read(str(tmp_path))) == 1
+    assert forget.allow_again(str(tmp_path), ["1" * 32]) == 1
 
 
 @pytest.mark.parametrize("line", ["{}", "a5", '"a5"', '{"recording_id": "a5", "path": "x"}'])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from dawnchorus import config
+from collector import listening
+from dawnchorus import config, tracing
 from dawnchorus.engines.whisper_weights import model_path
 from dawnchorus.prepare import measured_rtfx, prepare
 
@@ -54,6 +56,30 @@ def test_a_model_by_path_is_recorded_so_that_any_folder_finds_it(
     told = json.loads(saved.read_text())["config"]
     assert told["engine"]["model"] == str(tmp_path / "model")
     assert told["llm"]["model"] == "some/name"
+
+
+def test_a_run_that_was_given_its_name_saves_the_manifest_that_it_read_last(tmp_path: Path) -> None:
+    listed, output = tmp_path / "list.jsonl", tmp_path / "out"
+    for names in (["a.wav", "b.wav"], ["a.wav", "c.wav"]):
+        listed.write_text("".join(f'{{"audio_filepath": "{n}"}}\n' for n in names))
+        tree = {"input": str(listed), "output": str(output), "run_id": "nightly", "engine": {"name": "fake"}}
+        prepared = prepare(config.build(tree))
+        prepared.save()
+        saved = pq.read_table(output / "_runs" / "nightly" / "manifest")["audio_filepath"].to_pylist()
+        assert saved == [str(tmp_path / n) for n in names]
+    [part] = output.rglob("*.parquet")
+    stamp = part.stat().st_mtime_ns
+    prepared.save()
+    assert part.stat().st_mtime_ns == stamp
+
+
+def test_preparing_is_a_span_of_the_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = {"input": MANIFEST, "output": str(tmp_path), "engine": {"name": "fake"}}
+    with listening() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        with tracing.root("plan"):
+            prepare(config.build(tree))
+    assert {s.name for s in collector.spans} == {"plan", "prepare"}
 
 
 @pytest.mark.parametrize(("wall", "told"), [(20.0, None), (90.0, 12.0)])

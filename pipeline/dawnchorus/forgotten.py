@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +22,8 @@ FILE = "forgotten.jsonl"
 COUNT_KEY = "dawnchorus.num_forgotten"
 """Key-value metadata of a manifest snapshot: how many of its rows were forgotten. It changes with the rows,
 in one PUT."""
+DIGEST_KEY = "dawnchorus.manifest_digest"
+"""Which manifest it was a snapshot of, before anything was left out of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +102,24 @@ def leave_out(manifest: pa.Table, output: str) -> pa.Table:
     return manifest.filter(pc.invert(covered(manifest, (t.recording_id for t in tombstones))))
 
 
-def saved(run_url: str) -> tuple[int, int] | None:
-    """How many rows a run's manifest snapshot holds, and how many of it were forgotten; None without one."""
+class Saved(NamedTuple):
+    """What a run's manifest snapshot says of itself."""
+
+    num_rows: int
+    num_forgotten: int
+    digest: str
+
+
+def saved(run_url: str) -> Saved | None:
+    """What a run's manifest snapshot says of itself; None without one."""
     files = storage.list_files(storage.join(run_url, "manifest"), ".parquet")
     if not files:
         return None
-    num_rows = num_forgotten = 0
+    num_rows, num_forgotten, digest = 0, 0, ""
     for info in files:
         with storage.open_input(info.url) as f, pq.ParquetFile(f) as file:
+            said = file.schema_arrow.metadata or {}
             num_rows += file.metadata.num_rows
-            num_forgotten += int((file.schema_arrow.metadata or {}).get(COUNT_KEY.encode(), b"0"))
-    return num_rows, num_forgotten
+            num_forgotten += int(said.get(COUNT_KEY.encode(), b"0"))
+            digest = said.get(DIGEST_KEY.encode(), b"").decode()
+    return Saved(num_rows, num_forgotten, digest)

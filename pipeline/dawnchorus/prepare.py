@@ -84,10 +84,11 @@ class Prepared:
         }
 
     def save(self) -> None:
-        """Write the run's manifest snapshot, unless it is there with as many rows, and `run.json`, which says
-        when it was last begun."""
-        if forgotten.saved(self.run_url) != (len(self.manifest), self.num_forgotten):
-            said = {forgotten.COUNT_KEY: str(self.num_forgotten)}
+        """Write the run's manifest snapshot, unless this one is there, and `run.json`, which says when it was
+        last begun."""
+        mine = forgotten.Saved(len(self.manifest), self.num_forgotten, self.summary.digest)
+        if forgotten.saved(self.run_url) != mine:
+            said = {forgotten.COUNT_KEY: str(self.num_forgotten), forgotten.DIGEST_KEY: mine.digest}
             storage.put_atomic(
                 storage.join(self.run_url, "manifest", "part-00000.parquet"),
                 storage.parquet_bytes(self.manifest, said),
@@ -117,7 +118,6 @@ def run_url(output: str, run_id: str) -> str:
     return storage.join(output, "_runs", run_id)
 
 
-@tracing.span("prepare")
 def _anywhere(tree: dict[str, Any]) -> dict[str, Any]:
     """A configuration that means the same models in any folder: `ask` reads it, wherever it is called."""
     for section in ("engine", "llm"):
@@ -125,6 +125,7 @@ def _anywhere(tree: dict[str, Any]) -> dict[str, Any]:
     return tree
 
 
+@tracing.span("prepare")
 def prepare(config: RunConfig) -> Prepared:
     """Identify the engine, read the manifest, name the run.
 

@@ -91,8 +91,8 @@ def resolve_forgotten(names: Iterable[str], tombstones: Iterable[Tombstone]) -> 
     """
     dead, found = list(tombstones), set[str]()
     for name in names:
-        asked, audio = ids.asked_id(name), forgotten.audio_id(name)
-        mine = {t for t in dead if {name, audio} & {t.recording_id, t.audio_id} or asked in t.asked}
+        asked, meant = ids.asked_id(name), {name, forgotten.audio_id(name)} - {None}
+        mine = {t for t in dead if meant & {t.recording_id, t.audio_id} or asked in t.asked}
         if not mine:
             raise UserError(f"{clean(name)!r} was not forgotten here.", "See forgotten.jsonl in the output.")
         found |= {t.recording_id for t in mine}

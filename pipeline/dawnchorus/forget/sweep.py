@@ -126,7 +126,7 @@ def reports(output: str, check: Check) -> int:
     num = 0
     for job in publishing.jobs_of(output):
         there = storage.exists(storage.join(job.run_url, "report.json"))
-        if not there or not (forgotten.saved(job.run_url) or (0, 0))[1]:
+        if not there or not (saved := forgotten.saved(job.run_url)) or not saved.num_forgotten:
             continue
         about = json.loads(storage.read_bytes(storage.join(job.run_url, "run.json")))
         keep_old = about["config"]["resume"]["other_fingerprint"] == "keep-old"
