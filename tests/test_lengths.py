@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,19 @@ def test_what_was_transcribed_has_a_known_length() -> None:
         {"recording_id": rows["recording_id"][1].as_py(), "duration": 4.0},
     )
     assert plan.estimated_seconds(rows, None, done).tolist() == [7.0, 4.0]
+
+
+def test_a_store_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        rows = manifest(*(recording(n) | {"audio_filepath": f"s3://b/{n}.wav"} for n in "abc"))
+        began = time.monotonic()
+        assert len(lengths.look(rows, within=0.5)) == 0
+        assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("address", ["github://h/a.wav", "s4://b/a.wav", "hdfs://h/a.wav"])
+def test_what_this_machine_cannot_reach_has_no_length(address: str) -> None:
+    assert len(lengths.look(manifest(recording("a") | {"audio_filepath": address}))) == 0

@@ -397,6 +397,7 @@ def test_wrong_keys_stop_the_run(s3_environment: S3Server, monkeypatch: pytest.M
         (b'{"audio_filepath": "\\ud800.wav"}', "bad_path"),
         (b'{"audio_filepath": "memory://a.wav"}', "bad_path"),
         (b'{"audio_filepath": "http://[::1/a.wav"}', "bad_path"),
+        (b'{"audio_filepath": "s4://b/a.wav"}', "bad_path"),
         (b'{"audio_filepath": "a.wav", "offset": -0.5}', "negative_offset"),
         (b'{"audio_filepath": "a.wav", "duration": -1}', "negative_duration"),
         (b'{"audio_filepath": "a.wav", "offset": NaN}', "bad_number"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from dawnchorus import storage
 from dawnchorus.audio.lengths import claimed_seconds
-from dawnchorus.errors import DataError
+from dawnchorus.errors import DataError, UserError
 from dawnchorus.records import Seconds
 
 MAX_LOCAL = 10_000
@@ -26,6 +26,7 @@ _LOOK_SECONDS: Seconds = 5.0
 _AT_ONCE = 8
 LENGTHS = pa.schema([("audio_filepath", pa.string()), ("seconds", pa.float64()), ("size_bytes", pa.int64())])
 """What headers said: one row per file of which one said something."""
+_Row = tuple[str, Seconds, int]
 
 
 def look(manifest: pa.Table, within: Seconds = _LOOK_SECONDS) -> pa.Table:
@@ -37,9 +38,7 @@ def look(manifest: pa.Table, within: Seconds = _LOOK_SECONDS) -> pa.Table:
     local = pc.or_(plain, pc.starts_with(addresses, "file://"))
     remote = pc.invert(pc.or_(local, pc.match_substring_regex(addresses, "^https?://")))
     few = _even(addresses.filter(local), MAX_LOCAL) + _even(addresses.filter(remote), MAX_REMOTE)
-    until = time.monotonic() + within
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        found = [row for row in pool.map(lambda a: _row(a, until), few) if row is not None]
+    found = _in_time(few, time.monotonic() + within)
     columns = zip(*found, strict=True) if found else [[], [], []]
     return pa.Table.from_arrays(
         [pa.array(c, f.type) for c, f in zip(columns, LENGTHS, strict=True)], schema=LENGTHS
@@ -53,9 +52,27 @@ def _even(addresses: pa.Array, most: int) -> list[str]:
     return list(addresses.to_pylist())
 
 
-def _row(address: str, until: float) -> tuple[str, Seconds, int] | None:
-    if time.monotonic() > until:
-        return None
+def _in_time(addresses: list[str], until: float) -> list[_Row]:
+    """What was said until then; a store that does not answer is not waited for."""
+    left, found = iter(addresses), list[_Row]()
+
+    def ask() -> None:
+        for address in left:
+            if time.monotonic() > until:
+                return
+            row = _row(address)
+            if row is not None:
+                found.append(row)
+
+    threads = [Thread(target=ask, daemon=True, name="lengths") for _ in range(_AT_ONCE)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return list(found)
+
+
+def _row(address: str) -> _Row | None:
     try:
         with storage.open_input(address) as f:
             size = f.seek(0, os.SEEK_END)
@@ -65,7 +82,7 @@ def _row(address: str, until: float) -> tuple[str, Seconds, int] | None:
                 return f.read(num_bytes)
 
             seconds = claimed_seconds(read, size)
-    except (OSError, DataError):
-        # Decoding will say what is wrong with it.
+    except (OSError, DataError, UserError):
+        # Decoding will say what is wrong with it, where it is done: another machine may have what lacks here.
         return None
     return None if seconds is None else (address, seconds, size)

@@ -18,7 +18,7 @@ from typing import Any
 from dawnchorus import ids
 from dawnchorus.errors import ConfigError, Terminal
 from dawnchorus.records import Recording, Seconds
-from dawnchorus.storage import absolute, canonical_uri, file_uri, is_local, local_path
+from dawnchorus.storage import absolute, canonical_uri, file_uri, is_known, is_local, local_path
 
 PATH_FIELDS = ("audio_filepath", "audio_file", "audio_path", "audio", "path")
 """Names of the field with the audio's address; the first that holds text is it."""
@@ -85,6 +85,8 @@ def addresses(path: str, base: str) -> tuple[str, str]:
     try:
         uri = canonical_uri(path, base)
         if not is_local(uri):
+            if not is_known(uri):
+                raise bad("bad_path", f"{uri.partition(':')[0]}:// is not a kind of storage known here.")
             return absolute(path, base), uri
     except (ConfigError, ValueError) as e:
         raise bad("bad_path", f"The audio's address cannot be used: {e}") from e

@@ -22,6 +22,7 @@ from dawnchorus.storage.objects import (
     read_bytes,
     remove_leftovers,
 )
+from dawnchorus.storage.remote import is_known
 from dawnchorus.storage.tables import open_input, parquet_bytes, read_table
 from dawnchorus.storage.urls import (
     absolute,
@@ -52,6 +53,7 @@ __all__ = [
     "glob",
     "has_magic",
     "is_http",
+    "is_known",
     "is_local",
     "join",
     "list_files",

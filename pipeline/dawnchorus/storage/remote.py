@@ -41,6 +41,18 @@ def filesystem(url: str) -> tuple[Any, str]:
         return _store(scheme, os.getpid(), settings), uri[uri.index("://") + 3 :]
 
 
+def is_known(url: str) -> bool:
+    """Whether there is such a kind of storage at all; its package need not be installed here."""
+    return scheme_of(url) in _schemes()
+
+
+@functools.cache
+def _schemes() -> frozenset[str]:
+    import fsspec
+
+    return frozenset(fsspec.available_protocols())
+
+
 @functools.cache
 def _store(scheme: str, pid: int, settings: tuple[tuple[str, str], ...]) -> Any:
     import fsspec
@@ -53,6 +65,11 @@ def _store(scheme: str, pid: int, settings: tuple[tuple[str, str], ...]) -> Any:
     except ImportError as e:
         package = _PACKAGES.get(scheme, "the package it names")
         raise UserError(f"{scheme}:// needs a package: {e}.", f"Run: pip install {package}") from e
+    except TypeError as e:
+        raise UserError(
+            f"{scheme}:// is not set up: {e}.",
+            f"Set what it needs as FSSPEC_{scheme.upper()}_..., or use another.",
+        ) from e
     except ValueError as e:
         raise UserError(
             f"{scheme}:// is not a kind of storage known here.",
