@@ -59,3 +59,10 @@ def test_of_a_language_model_weights_come_only_where_they_are_needed(bucket: str
 def test_an_empty_place_is_said(bucket: str, tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match="There is no model in"):
         staged_folder(bucket, ("*",), str(tmp_path))
+
+
+def test_a_cache_that_cannot_be_made_is_said(bucket: str, tmp_path: Path) -> None:
+    storage.put_atomic(f"{bucket}/config.json", b"{}")
+    (tmp_path / "file").touch()
+    with pytest.raises(EngineUnavailable, match=r"cannot be kept in .*Not a directory.*DAWNCHORUS_CACHE"):
+        staged_folder(bucket, ("*",), str(tmp_path / "file"))

@@ -47,7 +47,6 @@ def _staged(url: str, cache: Path, weights: bool) -> Path:
         text = storage.read_bytes(storage.join(base, MANIFEST), _MOST_MANIFEST_BYTES)
         manifest = parsed(text.decode("utf-8", "replace"), f"{place}/{MANIFEST}")
         folder = cache / hashlib.sha256(text).hexdigest()[:16]
-        folder.mkdir(parents=True, exist_ok=True)
         with alone(folder):
             for name, digest in manifest.items():
                 if (weights or name != WEIGHTS) and not (folder / name).is_file():

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import IO
 
 from dawnchorus import storage
 from dawnchorus.errors import DataError, EngineUnavailable
@@ -81,7 +82,6 @@ def _kept(base: str, version_of: list[FileInfo], wanted: list[FileInfo], cache: 
         *(f"{f.url[len(base) :]} {f.size_bytes} {f.version}" for f in version_of),
     ]
     folder = cache_folder(cache) / hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with alone(folder):
             for file in wanted:
@@ -97,9 +97,31 @@ def _kept(base: str, version_of: list[FileInfo], wanted: list[FileInfo], cache: 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One process at a time; what one left behind when it was killed is removed."""
-    with (folder.parent / f"{folder.name}.lock").open("a") as lock:
+    """A folder of the cache, made where there is none, for one process at a time; what one left behind when
+    it was killed is removed.
+
+    Raises:
+        EngineUnavailable: the cache cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder.parent / f"{folder.name}.lock")
+    except OSError as e:
+        raise EngineUnavailable(
+            f"Models from buckets cannot be kept in {folder.parent}: {e.strerror}.",
+            f"Set engine.cache or {CACHE_VARIABLE} to a folder that may be written.",
+        ) from e
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in folder.rglob(".fetch-*"):
-            left.unlink()
+            with contextlib.suppress(PermissionError):  # of another user, who removes it
+                left.unlink()
         yield
+
+
+def _lock(path: Path) -> IO[str]:
+    try:
+        return path.open("a")
+    except PermissionError:
+        # Another user's, who fetched what is read here; network disks want it writable where it can be.
+        return path.open()
