@@ -55,6 +55,8 @@ def test_a_person_reads_messages_and_other_lines() -> None:
     event = {"time": "2027-01-31T07:00:01.000+00:00", "event": "plan", "message": "Plan", "rows": {"a": "b"}}
     assert logs.readable(json.dumps(event) + "\n") == "07:00:01 Plan\n         a: b\n"
     assert logs.readable(json.dumps({"event": "window_committed"}) + "\n") == ""
+    hostile = {"event": "said", "message": "There is nothing at \x1b[2Ja.wav", "rows": ["no", "mapping"]}
+    assert logs.readable(json.dumps(hostile)) == " There is nothing at [2Ja.wav\n"
     for line in ("INFO Ray says something\n", "[1, 2]\n", '{"other": "json"}\n'):
         assert logs.readable(line) == line
 

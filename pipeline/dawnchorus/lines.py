@@ -15,8 +15,8 @@ from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.records import Seconds
-from dawnchorus.report.words import many
-from dawnchorus.terminal import answers_line, plan_rows, progress_line
+from dawnchorus.terminal import answers_line, due, plan_rows, progress_line
+from dawnchorus.wording import many
 
 
 class Lines:
@@ -48,12 +48,12 @@ class Lines:
             pending_seconds=round(float(survey.pending_seconds.sum()), 3),
             engines=use.engines if use else None,
             decoders=use.decoders if use else None,
-            rows=dict(plan_rows(prepared, survey, use)),
+            rows=_mapping(plan_rows(prepared, survey, use)),
         )
 
     def progress(self, survey: Survey, progress: Progress, elapsed: Seconds) -> None:
         """How far it is, now and then."""
-        if elapsed - self.last_told < self.every:
+        if not due(elapsed, self.last_told, self.every):
             return
         self.last_told = elapsed
         logs.event(
@@ -74,7 +74,7 @@ class Lines:
 
     def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
         """How far the answers are, now and then."""
-        if elapsed - self.last_told < self.every:
+        if not due(elapsed, self.last_told, self.every):
             return
         self.last_told = elapsed
         said = _plain(answers_line(left, answered, elapsed).plain)
@@ -86,7 +86,17 @@ class Lines:
 
     def ended(self, rows: Sequence[tuple[str, str]], message: str, code: Exit) -> None:
         """The closing table and the sentence."""
-        logs.event("summary", message, exit=int(code), rows={k.strip(): v for k, v in rows})
+        logs.event("summary", message, exit=int(code), rows=_mapping(rows))
+
+
+def _mapping(rows: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """A table as one mapping; rows of one label, or without one, belong to that before them."""
+    made: dict[str, str] = {}
+    label = ""
+    for name, value in rows:
+        label = name.strip() or label
+        made[label] = f"{made[label]}; {value}" if label in made else value
+    return made
 
 
 def _plain(line: str) -> str:

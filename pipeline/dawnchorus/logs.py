@@ -10,12 +10,13 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from dawnchorus import storage
+from dawnchorus.wording import printable
 
 VARIABLE = "DAWNCHORUS_LOG"
 _JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -63,7 +64,8 @@ def address(url: str | None) -> str | None:
 def readable(line: str) -> str:
     """A line of a log for a person: the message and the rows of an event, other lines as they are.
 
-    Events without a message, which are there to be counted, become "".
+    Events without a message, which are there to be counted, become "". What JSON had escaped steers no
+    terminal.
     """
     try:
         said = json.loads(line)
@@ -73,9 +75,10 @@ def readable(line: str) -> str:
         return line
     if not said.get("message"):
         return ""
-    rows: Mapping[str, str] = said.get("rows") or {}
+    rows = said.get("rows")
+    more = rows.items() if isinstance(rows, dict) else ()
     at = str(said.get("time", ""))[11:19]
-    return "".join([f"{at} {said['message']}\n", *(f"         {k}: {v}\n" for k, v in rows.items())])
+    return printable("".join([f"{at} {said['message']}\n", *(f"         {k}: {v}\n" for k, v in more)]))
 
 
 def lines_of(pieces: Iterable[str]) -> Iterator[str]:

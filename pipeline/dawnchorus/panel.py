@@ -15,6 +15,7 @@ from dawnchorus.errors import UserError
 from dawnchorus.progress import Status
 from dawnchorus.records import Seconds
 from dawnchorus.submission import Cluster, Submitted
+from dawnchorus.wording import span
 
 _SILENT: Seconds = 120.0
 _WIDTH = 46
@@ -202,12 +203,3 @@ def runs_table(runs: list[Status], now: float | None = None) -> Table:
         counts = f"{s.num_done:,} of {s.num_recordings:,}"
         table.add_row(s.run_id, Text(word, style=colour), share, counts, f"{s.num_failed:,}", rtfx, began)
     return table
-
-
-def span(seconds: Seconds) -> str:
-    """Seconds as people say them: 48 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"

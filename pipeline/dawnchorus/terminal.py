@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from dawnchorus import cost
+from dawnchorus import cost, storage
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress
 from dawnchorus.expected import NEARLY
@@ -24,19 +24,10 @@ from dawnchorus.outcome import Exit, Outcome
 from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.records import Seconds
-from dawnchorus.report.words import many
+from dawnchorus.wording import many, span
 
 _BAR = 20
 _KINDS = 5
-
-
-def hours(seconds: Seconds) -> str:
-    """Seconds as people say them: 48 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h"
 
 
 class Terminal:
@@ -76,7 +67,7 @@ class Terminal:
     def _line(self, line: Text, elapsed: Seconds) -> None:
         if self.console.is_terminal:
             self.live.update(line)
-        elif elapsed - self.last_printed >= self.every:
+        elif due(elapsed, self.last_printed, self.every):
             self.last_printed = elapsed
             self.console.print(line)
 
@@ -104,6 +95,11 @@ class Terminal:
         self.console.print(Text(message, style="bold green" if code is Exit.OK else "bold yellow"))
 
 
+def due(elapsed: Seconds, last: Seconds, every: Seconds) -> bool:
+    """Whether it is time to say how far it is; `elapsed` begins anew with every attempt."""
+    return not 0 <= elapsed - last < every
+
+
 def progress_line(survey: Survey, progress: Progress, elapsed: Seconds) -> Text:
     """One line, such as `████░░░░ 32% of 1.3 h  rtfx 21.4  ETA 2 min  17 done, 1 failed`."""
     total = total_seconds(survey, progress)
@@ -111,13 +107,13 @@ def progress_line(survey: Survey, progress: Progress, elapsed: Seconds) -> Text:
     left = (total - progress.audio_seconds) / rtfx if rtfx else None
     is_open = progress.num_recordings < len(survey.pending)
     # Nothing is known before the first window; a slow model takes minutes for it.
-    started = f"starting: {hours(elapsed)} for the model and its first window"
-    eta = f"ETA {hours(max(left, float(is_open)))}" if left is not None else started
+    started = f"starting: {span(elapsed)} for the model and its first window"
+    eta = f"ETA {span(max(left, float(is_open)))}" if left is not None else started
     share = progress.audio_seconds / total if total else float(not is_open)
     filled = int(share * _BAR)
     line = Text.assemble(
         ("█" * filled + "░" * (_BAR - filled), "cyan"),
-        f" {share:.0%} of {hours(total)}  ",
+        f" {share:.0%} of {span(total)}  ",
         (f"rtfx {rtfx:.1f}", "bold"),
         f"  {eta}  {progress.num_recordings:,} done",
         (f", {progress.num_failed:,} failed" if progress.num_failed else "", "yellow"),
@@ -138,7 +134,7 @@ def answers_line(left: int, answered: Answered, elapsed: Seconds) -> Text:
     """One line, such as `████░░░░ 12 of 40 answers  31.5 tokens/s  ETA 2 min, 1 failed`."""
     share = min(1.0, answered.num_answers / left) if left else 1.0
     filled = int(share * _BAR)
-    eta = hours(elapsed * (1 - share) / share) if share else ""
+    eta = span(elapsed * (1 - share) / share) if share else ""
     notes = answered.num_steps - answered.num_answers
     line = Text.assemble(
         ("█" * filled + "░" * (_BAR - filled), "cyan"),
@@ -168,13 +164,13 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
     summary = prepared.summary
     about = "" if not survey.estimated_share else f" ({survey.estimated_share:.0%} of the lengths estimated)"
     rows = [
-        ("input", prepared.config.input),
-        ("output", prepared.config.output),
+        ("input", storage.redact(prepared.config.input)),
+        ("output", storage.redact(prepared.config.output)),
         (
             "engine",
             f"{prepared.facts.engine}, {prepared.facts.model} (fingerprint {prepared.facts.fingerprint})",
         ),
-        ("recordings", f"{survey.num_recordings:,}, {hours(survey.total_seconds)} of audio{about}"),
+        ("recordings", f"{survey.num_recordings:,}, {span(survey.total_seconds)} of audio{about}"),
     ]
     if summary.skipped:
         rows.append(("skipped", _skipped(summary.skipped)))
@@ -193,11 +189,11 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
             ("answers", f"{asks} of each transcript, by {prepared.asked.engine.name}, {prepared.asked.model}")
         )
     chunks = f", of which {survey.committed_chunks:,} chunks are committed" if survey.committed_chunks else ""
-    rows.append(("to do", f"{len(survey.pending):,}, {hours(float(survey.pending_seconds.sum()))}{chunks}"))
+    rows.append(("to do", f"{len(survey.pending):,}, {span(float(survey.pending_seconds.sum()))}{chunks}"))
     if survey.measured_rtfx and len(survey.pending):
         wall = float(survey.pending_seconds.sum()) / survey.measured_rtfx
         rows.append(
-            ("will take", f"about {hours(wall)} at the rtfx {survey.measured_rtfx:.1f} measured here before")
+            ("will take", f"about {span(wall)} at the rtfx {survey.measured_rtfx:.1f} measured here before")
         )
     if use is not None:
         risk = use.engines * use.window_rows * prepared.max_chunk_seconds
@@ -216,7 +212,7 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
                     f"per {price.name} hour ({price.source})",
                 )
             )
-        rows.append(("if it crashes", f"at most {hours(risk)} of audio are transcribed again"))
+        rows.append(("if it crashes", f"at most {span(risk)} of audio are transcribed again"))
     return rows
 
 

@@ -76,10 +76,13 @@ def main() -> None:
     except Exception as e:
         if console.debugging():
             raise
+        from dawnchorus import storage
+
         where = Path(sys.argv[0]).name
         # Ray's own error repeats the worker's whole traceback; what was raised there is its cause.
         cause = getattr(e, "cause", None) or e
         console.say_error("Unforeseen error: ", f"{type(cause).__name__}: {cause}".strip().splitlines()[0])
-        again = Text(f"Please report it with the output of: {where} --debug {shlex.join(sys.argv[1:])}")
+        words = storage.redact(shlex.join(sys.argv[1:]))
+        again = Text(f"Please report it with the output of: {where} --debug {words}")
         console.err.print(again, soft_wrap=True)
         sys.exit(1)

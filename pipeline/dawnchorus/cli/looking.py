@@ -57,7 +57,7 @@ def export(
 
     with plainly():
         done = exporting.export(output, destination, format.value, answer)
-        out.print(done.sentence(), markup=False, soft_wrap=True)
+        out.print(done.sentence(), soft_wrap=True)
 
 
 def doctor(arguments: ConfigArguments = None, input: Input = None, output: Output = None) -> None:

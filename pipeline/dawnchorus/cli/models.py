@@ -20,4 +20,4 @@ def bundle(
     from dawnchorus.engines import salm_bundle
 
     with plainly():
-        out.print(salm_bundle.bundle(model, destination, revision).sentence(), markup=False, soft_wrap=True)
+        out.print(salm_bundle.bundle(model, destination, revision).sentence(), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -79,7 +80,7 @@ def submit(
         new, is_new = cluster.submit(settings)
         said = "is submitted" if is_new else "is at work already"
         out.print(Text.assemble((new.submission_id, "bold"), f" {said}."), soft_wrap=True)
-        where = settings.output
+        where = shlex.quote(settings.output)
         for line in (
             f"dawnchorus status {where} --watch --address {cluster.address}",
             f"dawnchorus logs {where} --follow --address {cluster.address}",
