@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dawnchorus.engines.batching import counted, pack, run_in_batches
+from dawnchorus.engines.batching import counted, is_out_of_memory, pack, run_in_batches
 
 SIZES = st.lists(st.floats(0, 30), max_size=40)
 
@@ -71,3 +71,19 @@ def test_other_errors_are_not_swallowed() -> None:
 def test_a_short_answer_is_an_error() -> None:
     with pytest.raises(ValueError, match="1 results for a batch of 2"):
         run_in_batches([1, 2], [1, 2], 10, lambda b: b[:1], lambda e: False, lambda x, _: x)
+
+
+@pytest.mark.parametrize(
+    ("e", "found"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA failed with error out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), True),
+        (MemoryError(), True),
+        (MemoryError("Unable to allocate 8.00 PiB for an array"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("memory"), False),
+    ],
+)
+def test_what_says_that_memory_did_not_suffice(e: Exception, found: bool) -> None:
+    assert is_out_of_memory(e) is found

@@ -48,8 +48,12 @@ def pack(sizes: Sequence[float], budget: float) -> list[list[int]]:
 
 
 def is_out_of_memory(e: Exception) -> bool:
-    """Whether an error says that memory did not suffice; torch and CTranslate2 say it by RuntimeErrors."""
-    return isinstance(e, (RuntimeError, MemoryError)) and "memory" in str(e).lower()
+    """Whether an error says that memory did not suffice; torch and CTranslate2 say it by RuntimeErrors.
+
+    After an illegal memory access a process can use its GPU no more: no batch is too small for that."""
+    said = str(e).lower()
+    broken = "memory access" in said
+    return isinstance(e, MemoryError) or (isinstance(e, RuntimeError) and "memory" in said and not broken)
 
 
 def run_in_batches(

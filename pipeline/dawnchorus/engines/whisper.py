@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import devices, hub, memory
 from dawnchorus.engines.base import Identity, Licence, Waveform
-from dawnchorus.engines.batching import run_in_batches
+from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
 from dawnchorus.engines.checks import check
 from dawnchorus.engines.takes import Take, cut, hypothesis, joined, judged, out_of_memory, token_limit
 from dawnchorus.engines.whisper_weights import EMBEDDED_SHA256, INSTALL, model_path, weights_sha256
@@ -210,7 +210,7 @@ class WhisperEngine:
                 [frames / 100] * len(at),
                 budget,
                 self._decode_batch,
-                lambda e: isinstance(e, (RuntimeError, MemoryError)) and "memory" in str(e).lower(),
+                is_out_of_memory,
                 lambda _, e: out_of_memory(e),
                 [len(jobs[i].waveform) / self.sampling_rate for i in at],
             )
