@@ -62,6 +62,16 @@ def test_an_engine_told_to_use_a_gpu_never_slips_onto_cpus() -> None:
         shared([Node(10)], engine__device="cuda")
 
 
+def test_an_engine_that_has_a_gpu_uses_it_and_one_for_the_cpu_takes_none() -> None:
+    nodes = [Node(8, 2, "L4")]
+    given = run()
+    assert share_out(given, nodes).shares(given.engine).device == "cuda"
+    assert share_out(given, [Node(8)]).shares(given.engine).device == "auto"
+    on_cpu = run(engine__device="cpu")
+    use = share_out(on_cpu, nodes)
+    assert (use.gpus_per_engine, use.shares(on_cpu.engine).device) == (0.0, "cpu")
+
+
 def test_a_run_begins_with_what_is_there_and_grows() -> None:
     grown = {"workers__engines": 8, "workers__min_engines": 1, "workers__gpus_per_engine": 1}
     use = shared([Node(8, 2, "L4")], **grown)

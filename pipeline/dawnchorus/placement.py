@@ -75,11 +75,13 @@ class Resources:
 
     def shares(self, engine: EngineConfig) -> EngineConfig:
         """An engine's configuration with as many threads as a replica has CPUs, and as much of a GPU's
-        memory as it has of the GPU, unless it says."""
+        memory as it has of the GPU, unless it says. One that has a GPU uses it, or fails: on a node with a
+        broken driver it would else hold the GPU for a night and work on the CPU."""
         each = self.gpus_per_engine
         share = engine.memory_share or (each if 0 < each < 1 else None)
         threads = engine.threads or max(1, int(self.cpus_per_engine))
-        return engine.model_copy(update={"threads": threads, "memory_share": share})
+        device = "cuda" if each and engine.device == "auto" else engine.device
+        return engine.model_copy(update={"threads": threads, "memory_share": share, "device": device})
 
     def sentence(self) -> str:
         """Such as `1 to 8 engines x 1 CPU, 0.5 GPU; 24 decoding`."""
@@ -164,10 +166,11 @@ def share_out(config: RunConfig, nodes: Sequence[Node]) -> Resources:
 
 
 def gpus_per_engine(config: RunConfig, gpus: float) -> float:
-    """GPUs of one engine; an engine told to use one waits for one, and does not slip onto CPUs."""
+    """GPUs of one engine; one told to use a GPU waits for it, and one told to use the CPU takes none."""
     if config.workers.gpus_per_engine is not None:
         return config.workers.gpus_per_engine
-    return 1.0 if gpus or config.engine.device == "cuda" else 0.0
+    device = config.engine.device
+    return 1.0 if device == "cuda" or (gpus and device == "auto") else 0.0
 
 
 def wanted(config: RunConfig) -> list[dict[str, float]]:

@@ -56,7 +56,12 @@ class EngineConfig(Section):
         "$DAWNCHORUS_CACHE, else ~/.cache/dawnchorus. (Hub models go where $HF_HOME says.)",
         text=False,
     )
-    device: Literal["auto", "cpu", "cuda"] = key("auto", "Where the model runs.", text=False)
+    device: Literal["auto", "cpu", "cuda"] = key(
+        "auto",
+        "Where the model runs; `auto`: on a GPU where the cluster has one, and not on the CPU there if that "
+        "GPU cannot be used.",
+        text=False,
+    )
     dtype: str = key(
         "auto", "Weights' type: int8, float16, bfloat16, float32; `auto` is the engine's default.", text=True
     )
