@@ -6,7 +6,6 @@ characters never reach the terminal.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from dawnchorus import earlier, export, ledger, storage
+from dawnchorus import earlier, export, ledger, reports, storage
 from dawnchorus.errors import ConfigError
 from dawnchorus.export.cues import clean
 from dawnchorus.records import Seconds
@@ -31,7 +30,6 @@ _TEXT_CHARACTERS = 400
 _LEAST_NAME = 16
 _BEFORE_NAME = 20
 _INDENT = 8
-_MAX_REPORT_BYTES = 16 << 20
 
 
 @dataclass(slots=True)
@@ -190,7 +188,7 @@ def _places(output: str) -> Iterator[Text]:
     """Where the Parquet and the newest report are, with that report's word error rate and rtfx."""
     url = storage.absolute(output)
     places: list[tuple[str, str]] = []
-    report = _newest_report(url)
+    report = reports.find(url)
     if report is not None:
         if (wer := report.get("wer") or {}).get("wer") is not None:
             words = f"of {wer['num_words']:,} reference words in {wer['num_recordings']:,} recordings"
@@ -203,19 +201,9 @@ def _places(output: str) -> Iterator[Text]:
             places.append(("model", clean(storage.redact(said))))
     places.append(("transcripts", _place(f"{ledger.transcripts_url(url)}/*.parquet")))
     if report is not None:
-        places.append(("report", _place(storage.join(url, "_runs", report["run_id"], "report.html"))))
+        places.append(("report", _place(reports.page_url(url, report["run_id"]))))
     for name, said in places:
         yield Text.assemble((f"{name:<13}", "dim"), said, overflow="fold")
-
-
-def _newest_report(url: str) -> dict[str, Any] | None:
-    """The report made last below an output, if there is any."""
-    newest: dict[str, Any] | None = None
-    for info in storage.list_files(storage.join(url, "_runs"), "/report.json"):
-        report: dict[str, Any] = json.loads(storage.read_bytes(info.url, _MAX_REPORT_BYTES))
-        if newest is None or report["made_at"] > newest["made_at"]:
-            newest = report
-    return newest
 
 
 def _place(url: str) -> str:
