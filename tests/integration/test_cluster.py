@@ -135,6 +135,7 @@ def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> No
     assert [line.split()[0] for line in listed[1:]] == [run_id], "submitted or not, it is one run"
 
 
+@pytest.mark.slow
 def test_a_run_at_work_is_found_and_stopped_through_its_output(address: str, tmp_path: Path) -> None:
     archive(tmp_path / "audio", [6.0, 20.0, 20.0, 20.0], seed=42)
     submit(tmp_path, address, pace=2.0, more=("notify.deadline=2027-01-31T07:00+01:00",))

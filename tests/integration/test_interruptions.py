@@ -115,7 +115,7 @@ def test_a_living_owner_is_not_disturbed(runner: Runner, audio: Path) -> None:
 def test_ctrl_c_publishes_what_is_complete_and_says_how_to_go_on(tmp_path: Path) -> None:
     audio = archive(tmp_path / "audio", [6.0] * 12, seed=10)
     settings = {
-        "engine.options": {"seconds_per_audio_second": 0.3},
+        "engine.options": {"seconds_per_audio_second": 0.2},
         "plan.unit_seconds": 5.0,
         "workers.window_rows": 2,
     }

@@ -34,6 +34,7 @@ def spoken(folder: Path) -> Path:
     return folder / "audio"
 
 
+@pytest.mark.slow
 def test_a_run_is_one_trace_and_its_logs_name_it(tmp_path: Path, ray_folder: Path) -> None:
     with listening() as collector:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "DAWNCHORUS_LOG": "json"}
