@@ -134,6 +134,7 @@ class _Rounds:
 
     def all(self, left: Asking) -> BaseException | None:
         """Round after round, the first over `left`, until a round finds nothing more to ask."""
+        fatal: BaseException | None = None
         self.num_left = left.num_left
         kinds = self.job.resume.retry_failed
         reopened = None if kinds is None else left.rows["recording_id"].combine_chunks()
@@ -147,8 +148,13 @@ class _Rounds:
                 if isinstance(known, RunPaused):
                     return known.with_traceback(None)
                 self.num_aborts += 1
-                if known is not None or self.num_aborts >= _MAX_ABORTS:
-                    raise known or e from e
+                if known is not None:
+                    if known is not e:
+                        known.add_note(str(e))  # where it was raised, for --debug
+                    fatal = known
+                    break
+                if self.num_aborts >= _MAX_ABORTS:
+                    raise
                 self.ui.say(f"The answers stopped ({first_line(e)}). Going on with what is left.")
             else:
                 if not num_steps:
@@ -158,6 +164,8 @@ class _Rounds:
             left = answers.survey(self.job, False, reopened)
             if left.num_transient:
                 time.sleep(self.config.resume.backoff_seconds)
+        if fatal is not None:
+            raise fatal  # here, where Ray's error no longer holds the graph's actors
         return None
 
     def _round(self, left: Asking) -> int:

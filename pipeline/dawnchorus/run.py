@@ -142,13 +142,20 @@ def _passes(
             if isinstance(known, RunPaused):
                 return known.with_traceback(None)
             aborts += 1
-            if known is not None or aborts >= _MAX_ABORTS:
-                raise known or e from e
+            if known is not None:
+                if known is not e:
+                    known.add_note(str(e))  # where it was raised, for --debug
+                fatal = known
+                break
+            if aborts >= _MAX_ABORTS:
+                raise
             alone = attempt.in_flight()
             ui.say(f"The graph stopped ({first_line(e)}). Trying {many(len(alone), 'recording')} one by one.")
         # After the except clause, which holds the last reference to the stopped graph from outside.
         cluster.free_stopped_graphs()
-    raise AssertionError(f"{len(work.pending)} recordings are still pending after every attempt")
+    else:
+        raise AssertionError(f"{len(work.pending)} recordings are still pending after every attempt")
+    raise fatal  # here, where Ray's error no longer holds the graph's actors
 
 
 @tracing.span("publish")
