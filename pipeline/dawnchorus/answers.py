@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import ledger, plan, storage
+from dawnchorus import fence, ledger, plan, storage
 from dawnchorus.config import ResumeConfig
 from dawnchorus.llm import Asked
 from dawnchorus.prepare import Prepared
@@ -259,7 +259,11 @@ def stage_fold(
     output: str, run_url: str, epoch: int, asked: Iterable[Asked]
 ) -> tuple[plan.Snapshot, Fold] | None:
     """Write the list of home files with something to fold and return what folds it; None when there is
-    nothing."""
+    nothing.
+
+    Raises:
+        Fenced: another run owns the output by now.
+    """
     wanted, metadata = dict[str, str](), dict[str, str]()
     for a in asked:
         wanted |= a.fingerprints
@@ -268,6 +272,7 @@ def stage_fold(
     if not len(rows):
         return None
     url = storage.join(run_url, "attempts", f"{epoch:08d}", "folds")
+    fence.check(output, epoch)
     snapshot = plan.write_snapshot(rows, "home", url)
     return snapshot, Fold(snapshot, output, epoch, wanted, metadata)
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import ray
 
-from dawnchorus import answers, cluster, graph, plan, signals, storage, tracing
+from dawnchorus import answers, cluster, fence, graph, plan, signals, storage, tracing
 from dawnchorus.answers import Answered, Asking, Job
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused
@@ -173,6 +173,7 @@ class _Rounds:
         job, first = self.job, self.num_rounds == 0
         url = storage.join(job.run_url, "attempts", f"{self.epoch:08d}", f"asks-{self.num_rounds:03d}")
         self.num_rounds += 1
+        fence.check(job.output, self.epoch)
         homes = plan.write_snapshot(left.rows, "home", url)
         kinds = job.resume.retry_failed if first else None
         cut = Cut(homes, job.output, job.asked, job.resume.max_attempts, kinds)

@@ -17,7 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
-from dawnchorus import cluster, graph, ledger, logs, metrics, plan, publishing, signals, storage, tracing
+from dawnchorus import (
+    cluster,
+    fence,
+    graph,
+    ledger,
+    logs,
+    metrics,
+    plan,
+    publishing,
+    signals,
+    storage,
+    tracing,
+)
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress
 from dawnchorus.config import EngineConfig
@@ -74,6 +86,8 @@ class Attempt:
         self.unit_of = plan.assign_units(work.pending, work.pending_seconds, unit_seconds, work.alone)
         rows = plan.unit_rows(work.pending, self.unit_of, work.tries, work.committed)
         url = storage.join(prepared.run_url, "attempts", f"{epoch:08d}", "plan")
+        # It may have waited an hour for nodes: what was forgotten meanwhile must not come back by its plan.
+        fence.check(prepared.output, epoch)
         self.units = plan.write_snapshot(rows, "unit", url)
         self.use = use.at_most(self.units.num_groups)
         self.stalled: RunPaused | None = None

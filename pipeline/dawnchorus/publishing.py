@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import earlier, ledger, plan, storage, tracing
+from dawnchorus import earlier, fence, ledger, plan, storage, tracing
 from dawnchorus.assemble import RunFacts
 from dawnchorus.config import PublishConfig
 from dawnchorus.prepare import Prepared
@@ -102,7 +102,11 @@ def _keys(table: pa.Table, tries: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Publish] | None:
-    """Write the attempt's list of home files and return what publishes them; None when none is due."""
+    """Write the attempt's list of home files and return what publishes them; None when none is due.
+
+    Raises:
+        Fenced: another run owns the output by now.
+    """
     transcripts = ledger.read_transcripts(job.output)
     chunks = ledger.read_chunks(job.output, job.facts.fingerprint)
     settled = ledger.settle(chunks)
@@ -113,6 +117,8 @@ def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Pu
     homes = plan.assign_homes(job.manifest, seconds, transcripts, job.facts.run_id, job.config)
     rows = plan.home_rows(job.manifest, homes, recordings, chunks)
     url = storage.join(job.run_url, "attempts", f"{epoch:08d}", "homes")
+    # The list has addresses and references: what was forgotten since then must not come back by it.
+    fence.check(job.output, epoch)
     snapshot = plan.write_snapshot(rows, "home", url)
     return snapshot, Publish(snapshot, job.output, epoch, job.facts, job.metadata)
 
