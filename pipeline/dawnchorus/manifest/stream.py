@@ -159,12 +159,6 @@ def _is_there(line: str, base: str) -> bool:
     return names_audio(path) or (storage.is_local(path) and os.path.isfile(storage.local_path(path)))
 
 
-def _folder_of(url: str) -> str:
-    """What relative paths in a manifest are relative to."""
-    folder = storage.parent(url)
-    return os.path.abspath(storage.local_path(folder)) if storage.is_local(folder) else folder
-
-
 def _bad_line(uri: str, line: str, content: str, problem: Terminal, path: str | None = None) -> _Line:
     recording = Recording(ids.bad_line_id(uri, line, content), path or "")
     return _Line(recording, line, problem)
