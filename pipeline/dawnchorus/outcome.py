@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Any
 
 from dawnchorus import flags, storage
-from dawnchorus.errors import RunPaused
+from dawnchorus.errors import DataError, Fenced, OutputOwned, RunPaused, UserError
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report.words import FEWEST_WORDS, enough
 from dawnchorus.wording import be, every, many
@@ -95,6 +95,15 @@ def exit_code(ending: BaseException | None, found: Reconciliation) -> Exit:
     if ending is not None or found.num_missing or found.num_transient or answers_left:
         return Exit.INCOMPLETE
     return Exit.OK
+
+
+def exit_of(error: BaseException) -> Exit:
+    """The exit code of a command that an error ended."""
+    if isinstance(error, KeyboardInterrupt):
+        return Exit.INTERRUPTED
+    if isinstance(error, (OutputOwned, Fenced)):
+        return Exit.OWNED
+    return Exit.USAGE if isinstance(error, (UserError, DataError)) else Exit.ERROR
 
 
 def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> str:

@@ -12,11 +12,12 @@ import socket
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
+from threading import Lock
 from typing import Any
 
 from dawnchorus import storage
-from dawnchorus.errors import Transient
+from dawnchorus.errors import DataError
 from dawnchorus.records import Seconds
 
 EVERY_SECONDS: Seconds = 10.0
@@ -103,7 +104,9 @@ class Pace:
         self._seen: deque[tuple[float, Seconds]] = deque()
 
     def add(self, now: float, audio: Seconds) -> None:
-        """`audio` seconds are committed at `now`."""
+        """`audio` seconds are committed at `now`; every attempt begins at none."""
+        if self._seen and audio < self._seen[-1][1]:
+            self._seen.clear()
         self._seen.append((now, audio))
         while self._seen[0][0] < now - _NOW_SECONDS and len(self._seen) > 2:
             self._seen.popleft()
@@ -117,32 +120,39 @@ class Pace:
 
 
 class Writer:
-    """Writes a run's status at a bounded rate. Losing one because storage is away for a moment is no fault:
-    the next one says more."""
+    """Writes a run's status at a bounded rate, whichever thread has news. Losing one because storage is away
+    for a moment is no fault: the next one says more."""
 
     def __init__(self, run_url: str, status: Status, every: Seconds = EVERY_SECONDS) -> None:
         self.run_url, self.status, self.every = run_url, status, every
         self._written = 0.0
+        self._lock = Lock()
 
     def update(self, at_once: bool = False, **changes: Any) -> None:
         """Note changes; write them when it is time, or `at_once`."""
-        now = time.time()
-        values = {f.name: getattr(self.status, f.name) for f in fields(Status)} | changes
-        self.status = Status(**(values | {"updated_at": now}))
-        if not at_once and now - self._written < self.every:
-            return
-        self._written = now
-        try:
-            write(self.run_url, self.status)
-        except Transient:
-            if at_once:
-                raise
+        with self._lock:
+            now = time.time()
+            self.status = replace(self.status, **(changes | {"updated_at": now}))
+            if not at_once and now - self._written < self.every:
+                return
+            self._written = now
+            try:
+                if self._is_mine():
+                    write(self.run_url, self.status)
+            except DataError:
+                if at_once:
+                    raise
+
+    def _is_mine(self) -> bool:
+        """Whether no later owner has written: one that was taken over may not know it yet."""
+        found = read(self.run_url)
+        return found is None or found.epoch <= self.status.epoch
 
     def stop_asked(self) -> bool:
         """Whether somebody asked this run to stop; asks storage."""
         try:
             return is_asked_to_stop(self.run_url, self.status.epoch)
-        except Transient:
+        except DataError:
             return False
 
 

@@ -1,4 +1,5 @@
-"""A run's `Ui` that also keeps its progress.json current, and ends the run when somebody asks it to stop.
+"""A run's `Ui` that also keeps its progress.json current, by a heartbeat too, and ends the run when somebody
+asks it to stop.
 
 Wraps the one that a person looks at; knows neither graphs nor tables.
 """
@@ -6,7 +7,11 @@ Wraps the one that a person looks at; knows neither graphs nor tables.
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from threading import Event, Thread
 from types import TracebackType
+from typing import Any
 
 from dawnchorus import cost, logs, metrics, notify, plan, reports, signals, storage, tracing
 from dawnchorus import progress as recording
@@ -15,7 +20,7 @@ from dawnchorus.attempt import Ui
 from dawnchorus.cluster import Progress
 from dawnchorus.errors import Fenced
 from dawnchorus.faults import first_line, our_error
-from dawnchorus.outcome import Exit, Outcome
+from dawnchorus.outcome import Exit, Outcome, exit_of
 from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.progress import Pace, Writer
@@ -31,7 +36,9 @@ class Recorded:
     """A `run.Ui`; a context manager around everything a run does after it owns its output, so that its last
     status says how it ended, an error included."""
 
-    def __init__(self, ui: Ui, prepared: Prepared, epoch: int) -> None:
+    def __init__(
+        self, ui: Ui, prepared: Prepared, epoch: int, every: Seconds = recording.EVERY_SECONDS
+    ) -> None:
         self.ui = ui
         facts = prepared.facts
         about = {"engine": facts.engine, "model": facts.model, "num_recordings": len(prepared.manifest)}
@@ -39,6 +46,9 @@ class Recorded:
         self.writer: Writer = recording.begin(
             prepared.run_url, facts.run_id, epoch, total_audio=total, **about
         )
+        self.writer.every = every
+        self.over = Event()
+        self.heart = Thread(target=self._beat, daemon=True, name="status")
         self.config = prepared.config
         logs.bind(run_id=facts.run_id)
         logs.event("run_started", output=storage.shown(prepared.output), attempt=epoch, **about)
@@ -52,19 +62,34 @@ class Recorded:
         self.stalled = False
         self.late = False
         self.use: Resources | None = None
+        self.price: cost.Price | None = None
+        self.held_since = 0.0
         self.listened = 0.0
         self.asked = False
 
     def __enter__(self) -> Recorded:
+        self.heart.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self.over.set()
+        self.heart.join()
         # Who was taken over is not heard any more: the file is the new owner's.
         if e is not None and not isinstance(e, Fenced):
-            self.writer.update(at_once=True, state="ended", exit=1, message=_sentence(e))
-            self._tell("stopped" if isinstance(e, KeyboardInterrupt) else "failed")
+            try:
+                self.writer.update(at_once=True, state="ended", exit=int(exit_of(e)), message=_sentence(e))
+            finally:
+                self._tell("stopped" if isinstance(e, KeyboardInterrupt) else "failed")
+
+    def _beat(self) -> None:
+        """Say that the run lives where nothing else does: it waits for nodes, publishes, or counts. It can be
+        stopped while it waits; what it publishes is not cut off."""
+        while not self.over.wait(min(_LISTEN_SECONDS, self.writer.every)):
+            self.writer.update()
+            if self.writer.status.state == "starting":
+                self._listen()
 
     def say(self, text: str) -> None:
         """One line of news, for the person only."""
@@ -73,7 +98,8 @@ class Recorded:
     def plan(self, prepared: Prepared, survey: Survey, use: Resources | None) -> None:
         """What is about to be done: shown, and written at once."""
         self.ui.plan(prepared, survey, use)
-        self.use = use
+        self.use, self.held_since = use, time.monotonic()
+        self.price = cost.price(self.config.cost, use.accelerator) if use and use.gpus else None
         pending = float(survey.pending_seconds.sum())
         self.writer.update(
             at_once=True,
@@ -106,7 +132,7 @@ class Recorded:
             rtfx_now=self.pace.recent(),
             eta_seconds=eta,
             engine_busy=None if busy is None else min(1.0, busy),
-            cost=self._cost(elapsed),
+            cost=self._cost(),
         )
         self._notice(time.time() - progress.last_commit)
         self._expect(left, eta, progress.last_commit)
@@ -142,7 +168,7 @@ class Recorded:
             num_failed=found.num_failed,
             total_audio=total,
             done_audio=done,
-            failures={k["kind"]: k["num"] for k in outcome.report["failures"]["kinds"]},
+            failures=failed(outcome.report["failures"]["kinds"]),
             rtfx=outcome.report["time"]["rtfx"] or None,
             cost=outcome.report["cost"]["dollars"],
             eta_seconds=None,
@@ -160,12 +186,11 @@ class Recorded:
         left = planned * num_left / found.num_recordings
         return max(published, self.writer.status.done_audio), max(planned, published + left)
 
-    def _cost(self, elapsed: Seconds) -> float | None:
-        """Dollars for the GPUs held so far by this command, as long as they are priced."""
-        if self.use is None or not self.use.gpus:
+    def _cost(self) -> float | None:
+        """Dollars for the GPUs that this command has held so far, as long as they are priced."""
+        if self.use is None or self.price is None:
             return None
-        price = cost.price(self.config.cost, self.use.accelerator)
-        return None if price is None else elapsed / 3600 * self.use.gpus * price.dollars
+        return (time.monotonic() - self.held_since) / 3600 * self.use.gpus * self.price.dollars
 
     def _notice(self, silent: Seconds) -> None:
         """Tell, once, of half the silence after which the run pauses itself: somebody may still mend it."""
@@ -212,10 +237,18 @@ class Recorded:
         if self.asked or time.monotonic() - self.listened < _LISTEN_SECONDS:
             return
         self.listened = time.monotonic()
-        if self.writer.stop_asked():
+        if self.writer.stop_asked() and signals.interrupt():
             self.asked = True
             self.ui.say("Somebody asked this run to stop.")
-            signals.interrupt()
+
+
+def failed(kinds: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Recordings that failed, by kind: one kind may come from several stages. What failed in part is ok."""
+    counts: Counter[str] = Counter()
+    for kind in kinds:
+        if not kind["partial"]:
+            counts[kind["kind"]] += kind["num"]
+    return dict(counts)
 
 
 def _sentence(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from dawnchorus.errors import DataError, DawnChorusError, Fenced, OutputOwned, UserError
+from dawnchorus.errors import DawnChorusError
 from dawnchorus.wording import printable
 
 if TYPE_CHECKING:
@@ -78,17 +78,13 @@ def plainly() -> Iterator[None]:
     """Errors become one sentence with the fix, and an exit code; `--debug` shows the traceback."""
     try:
         yield
-    except (UserError, DataError, Fenced) as e:
-        if _debug:
-            raise
-        code = 5 if isinstance(e, (OutputOwned, Fenced)) else 2
-        say_error("Error: ", str(e))
-        raise typer.Exit(code) from e
     except DawnChorusError as e:
+        from dawnchorus.outcome import exit_of
+
         if _debug:
             raise
         say_error("Error: ", str(e))
-        raise typer.Exit(1) from e
+        raise typer.Exit(int(exit_of(e))) from e
     except KeyboardInterrupt as e:
         say_error("", "Stopped. Run the same command to go on.")
         raise typer.Exit(130) from e
