@@ -22,6 +22,7 @@ import pytest
 
 import outputs
 from dawnchorus import ids, installing, report, reports, schema
+from dawnchorus.errors import Fenced
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report import charts, tables, words
 from dawnchorus.report.accuracy import Accuracy
@@ -518,3 +519,17 @@ def test_answers_have_a_section_where_anything_was_asked(tmp_path: Path) -> None
     assert "<h2>Answers</h2>" in page
     assert "&lt;b&gt;Lamps" in page
     assert "crash: It died." in page
+
+
+def test_who_was_taken_over_reports_nothing(tmp_path: Path) -> None:
+    """A report quotes transcripts, and somebody may just have made the output forget one."""
+    archive(tmp_path)
+    made(tmp_path, epoch=3)
+    fence(tmp_path, 4, T0 + 2000, run_id="forget")
+    files = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("report.*")}
+    with pytest.raises(Fenced):
+        made(tmp_path, epoch=3)
+    with pytest.raises(Fenced):
+        report.renew_answers(str(tmp_path), outputs.RUN_ID, 3)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("report.*")} == files
+    assert len(files) == 2

@@ -184,7 +184,7 @@ def hold(interview: Interview, ui: asking.AnswerUi, take_over: bool = False) -> 
         ending = asking.ask(interview.config, job, owner.epoch, ui)
         found = Reconciliation()
         answers.count(job, found)
-        report.renew_answers(job.output, job.run_id)
+        report.renew_answers(job.output, job.run_id, owner.epoch)
     return _said(job, ending, found)
 
 

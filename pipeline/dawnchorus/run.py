@@ -89,6 +89,7 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
             cpus_per_engine=use.cpus_per_engine if use else None,
             gpus_per_engine=use.gpus_per_engine if use else None,
             accelerator=use.accelerator if use else None,
+            epoch=owner.epoch,
         )
         code = exit_code(ending, found)
         where = reports.page_url(prepared.output, prepared.facts.run_id)

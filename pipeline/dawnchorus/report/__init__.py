@@ -9,7 +9,7 @@ import functools
 import json
 from typing import Any
 
-from dawnchorus import storage, tracing
+from dawnchorus import fence, storage, tracing
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report import answers, words
 from dawnchorus.report.gathering import REPORT_VERSION, gather
@@ -32,30 +32,39 @@ def make(
     accelerator: str | None = None,
     now: float | None = None,
     until: float | None = None,
+    epoch: int | None = None,
 ) -> dict[str, Any]:
     """Gather the report of a run, write it beside the run's other files, and return it.
 
     `found` is what `reconcile` found; `started` is when the present command began, `until` when it had
     transcribed (None: `now`), `now` when it ends (None: at this moment), in seconds since the epoch; CPUs and
     GPUs of one engine, where known, turn engine hours into theirs, and `accelerator` those into money.
+    `epoch` is the attempt that writes it, where one does.
 
     Raises:
+        Fenced: another run owns the output by now; nothing was written.
         FileNotFoundError: the run saved nothing.
         Transient, Terminal: the output cannot be read or written.
     """
     made = gather(output, run_id, found, started, cpus_per_engine, gpus_per_engine, accelerator, now, until)
-    _write(output, run_id, made)
+    _write(output, run_id, made, epoch)
     return made
 
 
-def renew_answers(output: str, run_id: str) -> None:
-    """Bring the answers of a report up to date, where there is one, and leave all else."""
+def renew_answers(output: str, run_id: str, epoch: int | None = None) -> None:
+    """Bring the answers of a report up to date, where there is one, and leave all else.
+
+    Raises:
+        Fenced: as `make`.
+    """
     url = storage.join(output, "_runs", run_id, "report.json")
     if not storage.exists(url):
         return
     made = json.loads(storage.read_bytes(url))
     wanted = manifest_keys(storage.join(output, "_runs", run_id))
-    _write(output, run_id, made | {"answers": answers.gather(output, functools.partial(among, wanted))})
+    _write(
+        output, run_id, made | {"answers": answers.gather(output, functools.partial(among, wanted))}, epoch
+    )
 
 
 def renew_rows(output: str, run_id: str, found: Reconciliation) -> None:
@@ -76,7 +85,10 @@ def renew_rows(output: str, run_id: str, found: Reconciliation) -> None:
     _write(output, run_id, made | {"headline": words.headline(made)})
 
 
-def _write(output: str, run_id: str, made: dict[str, Any]) -> None:
+def _write(output: str, run_id: str, made: dict[str, Any], epoch: int | None = None) -> None:
+    # It quotes transcripts: what was forgotten while it was gathered must not come back by it.
+    if epoch is not None:
+        fence.check(output, epoch)
     text = json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False)
     storage.put_atomic(storage.join(output, "_runs", run_id, "report.json"), text.encode())
     storage.put_atomic(page_url(output, run_id), render(made).encode())
