@@ -68,3 +68,20 @@ def test_silence_counts_as_gone(tmp_path: Path) -> None:
     folder = storage.join(str(tmp_path), "_runs", "_fence")
     storage.put_atomic(storage.join(folder, "00000001.beat"), b"1.0")
     assert Fence(str(tmp_path), "other").acquire() == 2
+
+
+def test_a_beat_that_cannot_be_told_is_missed_and_no_more(tmp_path: Path) -> None:
+    """A store may say for a moment that there is no such place."""
+    owner = Fence(str(tmp_path), "a")
+    owner.acquire()
+    owner.beat()
+    folder = tmp_path / "_runs" / "_fence"
+    [beat] = folder.glob("*.beat")
+    said = beat.read_text()
+    folder.rename(tmp_path / "away")
+    folder.touch()
+    owner.beat()
+    folder.unlink()
+    (tmp_path / "away").rename(folder)
+    owner.beat()
+    assert float(beat.read_text()) > float(said)
