@@ -125,7 +125,7 @@ class _Rounds:
             scratch,
             ui,
         )
-        self.tally: Any = ray.remote(num_cpus=0)(AnswerTally).remote()
+        self.tally: Any = cluster.beside_driver(AnswerTally)
         self.num_rounds = 0
         self.num_aborts = 0
         self.num_left = 0

@@ -33,7 +33,7 @@ from dawnchorus import (
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.cluster import Progress
 from dawnchorus.config import EngineConfig
-from dawnchorus.errors import RunPaused
+from dawnchorus.errors import DataError, Fenced, RunPaused
 from dawnchorus.expected import Expected
 from dawnchorus.faults import first_line, our_error
 from dawnchorus.placement import WRITE_CPUS, Resources
@@ -128,7 +128,7 @@ class Attempt:
         over = Event()
         threads = [_thread("progress", self._show, tally, ui, over)]
         if self.prepared.config.publish.every_seconds:
-            threads.append(_thread("publish", self._publish_often, over))
+            threads.append(_thread("publish", self._publish_often, ui, over))
         for thread in threads:
             thread.start()
         try:
@@ -192,9 +192,14 @@ class Attempt:
             self.stalled = RunPaused(f"nothing was committed for {silent:.0f} s (resume.stall_seconds)")
             signals.interrupt()
 
-    def _publish_often(self, over: Event) -> None:
+    def _publish_often(self, ui: Ui, over: Event) -> None:
         while not over.wait(self.prepared.config.publish.every_seconds):
-            publishing.publish(publishing.job(self.prepared), self.epoch)
+            try:
+                publishing.publish(publishing.job(self.prepared), self.epoch)
+            except DataError as e:
+                ui.say(f"Not published this time: {e.message}")
+            except Fenced:
+                return  # the sinks find out as well, and end the graph
 
     def in_flight(self) -> pa.Array:
         """Recordings that may have been in work when the graph stopped: those of units up to a few

@@ -24,6 +24,7 @@ import psutil
 import ray
 from ray.autoscaler.sdk import request_resources
 from ray.data import DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dawnchorus import auth, logs, storage
 from dawnchorus.config import RunConfig
@@ -281,4 +282,12 @@ class Tally:
 
 def start_tally() -> Any:
     """The handle of a new Tally actor."""
-    return ray.remote(num_cpus=0)(Tally).remote()
+    return beside_driver(Tally)
+
+
+def beside_driver(kind: type) -> Any:
+    """The handle of a new actor on the node of this process. Ray puts one without slots anywhere: on a spot
+    node, with which the run's progress, its watchdog and its ear for `stop` would go."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0)(kind)
+    return actor.options(scheduling_strategy=here).remote()
