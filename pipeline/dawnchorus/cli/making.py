@@ -99,14 +99,16 @@ def assemble(
 
     with plainly():
         url = storage.absolute(output)
-        jobs = list(publishing.jobs_of(url))
-        if not jobs:
+        newest = next(publishing.jobs_of(url), None)
+        if newest is None:
             raise UserError(f"There is no run in {output}.", "Give the output folder of a run.")
         fence = Fence(url, "assemble")
         fence.acquire(take_over)
         with fence:
-            count = sum(publishing.publish(j, fence.epoch, replace=j is jobs[0]) for j in jobs)
-            answers.fold(url, jobs[0].run_url, fence.epoch)
+            # One manifest at a time, and as it is now: until here somebody may have made the output forget.
+            jobs = enumerate(publishing.jobs_of(url))
+            count = sum(publishing.publish(j, fence.epoch, replace=number == 0) for number, j in jobs)
+            answers.fold(url, newest.run_url, fence.epoch)
         out.print(
             f"{count:,} transcripts published in {storage.shown(storage.join(url, 'transcripts'))}",
             soft_wrap=True,
