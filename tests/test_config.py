@@ -25,6 +25,10 @@ SOURCE = Path(dawnchorus.__file__).parent
         ("audio.channels=foo", "audio.channels: 'foo' is not 'mix' or 'separate'"),
         ("llm.model=x", "llm.model is for the model of llm.engine, which is not set"),
         *((f"sample={s}", f"{s!r} is not a share such as 1%") for s in ("150%", "abc", "0%", "1e3%", "nan%")),
+        *(
+            (f"run_id={r}", f"{r!r} is no name of a folder")
+            for r in ("../../x", "a/b", "_fence", "x y", "..")
+        ),
         ("sample=1", "sample: 1 is not a share such as 1%"),
     ],
 )

@@ -58,6 +58,16 @@ def test_a_model_by_path_is_recorded_so_that_any_folder_finds_it(
     assert told["llm"]["model"] == "some/name"
 
 
+def test_what_a_program_is_told_with_is_not_saved(tmp_path: Path) -> None:
+    """A webhook's address is a secret in its path, which nothing can tell from another."""
+    tree = {"input": MANIFEST, "output": str(tmp_path), "engine": {"name": "fake"}}
+    told = {"command": ["curl", "--data", "@-", "https://hooks.example.com/T0/B0/s3cret"]}
+    prepare(config.build(tree | {"notify": told})).save()
+    [saved] = tmp_path.glob("_runs/*/run.json")
+    assert "s3cret" not in saved.read_text()
+    assert json.loads(saved.read_text())["config"]["notify"]["command"] == ["curl"]
+
+
 def test_a_run_that_was_given_its_name_saves_the_manifest_that_it_read_last(tmp_path: Path) -> None:
     listed, output = tmp_path / "list.jsonl", tmp_path / "out"
     for names in (["a.wav", "b.wav"], ["a.wav", "c.wav"]):

@@ -394,7 +394,9 @@ def test_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
 def test_secrets_are_not_in_the_report(tmp_path: Path) -> None:
     rows = [failed("https://ann:hunter2@h/a.wav?X-Amz-Signature=hunter2", "refused", "no")]
     outputs.write(tmp_path, "transcripts", rows)
-    run = outputs.save_run(tmp_path, rows, engine={"options": {"hub_token": "hunter2"}})
+    told = ["curl", "https://ann:hunter2@h/hook"]
+    options = {"hub_token": "hunter2", "hosts": ["s3://ann:hunter2@bucket"]}
+    run = outputs.save_run(tmp_path, rows, engine={"options": options}, notify={"command": told})
     made(tmp_path, Reconciliation(num_recordings=1, num_failed=1))
     assert "hunter2" not in (run / "report.json").read_text() + (run / "report.html").read_text()
 

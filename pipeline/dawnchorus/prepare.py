@@ -119,9 +119,11 @@ def run_url(output: str, run_id: str) -> str:
 
 
 def _anywhere(tree: dict[str, Any]) -> dict[str, Any]:
-    """A configuration that means the same models in any folder: `ask` reads it, wherever it is called."""
+    """A configuration that means the same models in any folder: `ask` reads it, wherever it is called. Of
+    `notify.command` the program alone: its words may hold the address of a webhook, which is a secret."""
     for section in ("engine", "llm"):
         tree[section]["model"] = hub.absolute(tree[section]["model"])
+    tree["notify"]["command"] = tree["notify"]["command"][:1]
     return tree
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,9 @@ __all__ = [
 ]
 
 
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
 class RunConfig(Section):
     """One run: an input, an output, an engine."""
 
@@ -69,6 +73,13 @@ class RunConfig(Section):
     sample: str | None = key(
         None, "Pilot: a share such as `1%`, chosen by recording id.", text=False, pattern=r"^\d+(\.\d+)?%$"
     )
+
+    @field_validator("run_id")
+    @classmethod
+    def _folder(cls, value: str | None) -> str | None:
+        if value is not None and not _RUN_ID.fullmatch(value):
+            raise ValueError("is no name of a folder: letters, digits, . _ and -, at most 100, no sign first")
+        return value
 
     @field_validator("sample", mode="before")
     @classmethod

@@ -256,6 +256,8 @@ def _model(about: dict[str, Any]) -> dict[str, str]:
 def _without_secrets(tree: Any, name: str = "") -> Any:
     if isinstance(tree, dict):
         return {k: _without_secrets(v, str(k)) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return [_without_secrets(v, name) for v in tree]
     if isinstance(tree, str):
         return "***" if _SECRET.search(name) else storage.redact(tree)
     return tree
@@ -277,7 +279,7 @@ def _commands(tree: dict[str, Any], output: str) -> dict[str, str]:
     changed = [
         f"{key.name}={_typed(value)}"
         for key in config_keys()
-        if key.name not in ("input", "output", "resume.retry_failed")
+        if key.name not in ("input", "output", "resume.retry_failed", "notify.command")
         and (value := key.value_of(config)) != key.default
     ]
     place = storage.readable(output)
