@@ -15,7 +15,7 @@ need_python = @test -n "$(PYTHON)" || { \
 	exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check format bench bench-accuracy freeze lock clean
+.PHONY: help demo test test-slow check format bench bench-salm bench-accuracy freeze lock clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -45,6 +45,9 @@ format: .venv/.ready-dev ## Format the code and mend what the linter can mend
 
 bench: .venv/.ready-dev ## Throughput on this machine
 	$(BIN)/python tests/bench/throughput.py $(ARGS)
+
+bench-salm: .venv/.ready-dev ## Throughput of Canary-Qwen's architecture on this GPU, against NeMo's own and the physical bound
+	PYTHONPATH=tests $(BIN)/python tests/bench/salm.py $(ARGS)
 
 bench-accuracy: .venv/.ready-dev ## Word error rates of segmentation settings
 	$(BIN)/python tests/bench/accuracy.py $(ARGS)

@@ -56,6 +56,8 @@ class Size:
     max_positions: int = 40_960
     vocabulary: int = 512
     """At most so many tokens; the embedding gets 8 to 15 rows more, because SALM never resizes it."""
+    rows: int | None = None
+    """Rows of the embedding, where it is to have more than that."""
     mels: int = 128
     encoder_width: int = 64
     encoder_layers: int = 2
@@ -67,6 +69,7 @@ class Size:
     """Standard deviation of lora_B. Zero (as PEFT starts) would make the adapter do nothing."""
     initializer_range: float = 0.3
     """With the usual 0.02 every input gives one and the same token."""
+    dtype: str = "float32"
 
 
 def build(folder: Path | str, seed: int = 0, *, corpus: Iterable[str] = CORPUS, **size: Any) -> Path:
@@ -94,6 +97,7 @@ def build(folder: Path | str, seed: int = 0, *, corpus: Iterable[str] = CORPUS, 
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=chosen.lora_b)
+        model.to(getattr(torch, chosen.dtype))
     save(model, folder, config)
     return folder
 
@@ -163,7 +167,7 @@ def _tokenizer(corpus: Iterable[str], vocabulary: int) -> Any:
 def _language_model(tokenizer: Any, size: Size) -> Any:
     from transformers import Qwen3Config
 
-    rows = (len(tokenizer) + 15) // 8 * 8
+    rows = size.rows or (len(tokenizer) + 15) // 8 * 8
     return Qwen3Config(
         architectures=["Qwen3ForCausalLM"],
         vocab_size=rows,
