@@ -15,7 +15,7 @@ import outputs
 from dawnchorus import config, forget, forgotten, ids
 from dawnchorus.errors import UserError
 from dawnchorus.forgotten import Tombstone
-from dawnchorus.prepare import prepare, without_forgotten
+from dawnchorus.prepare import prepare, survey, without_forgotten
 from dawnchorus.schema import RECORDINGS
 from outputs import failed, segment, transcript
 
@@ -113,6 +113,17 @@ def test_what_is_forgotten_after_a_run_was_prepared_is_left_out_too(tmp_path: Pa
     assert forgotten.saved(before.run_url) == (2, 0, before.summary.digest), (
         "it is back once its line is gone"
     )
+
+
+def test_a_forgotten_line_is_no_unreadable_one(tmp_path: Path) -> None:
+    lines = ('{"audio_filepath": "a.wav"}', '{"audio_filepath": "a.wav", "text": "x"}', "{")
+    (tmp_path / "list.jsonl").write_text("\n".join(lines))
+    tree = {"input": f"{tmp_path}/list.jsonl", "output": f"{tmp_path}/out", "engine": {"name": "fake"}}
+    settings = config.build(tree | {"manifest": {"max_bad_share": 1.0}})
+    assert survey(prepare(settings)).num_bad == 2
+    whole = ids.recording_id(f"file://{tmp_path}/a.wav")
+    forgotten.write(f"{tmp_path}/out", [Tombstone(whole, whole, (), 1.0)])
+    assert survey(prepare(settings)).num_bad == 1
 
 
 def test_a_name_that_is_no_address_allows_nothing_again(tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
         num_recordings=len(prepared.manifest),
         num_done=pc.sum(pc.is_in(in_manifest, value_set=done)).as_py() or 0,
         num_ready=pc.sum(_only_in(in_manifest, ready, done)).as_py() or 0,
-        num_bad=prepared.summary.num_bad,
+        num_bad=len(prepared.manifest) - prepared.manifest["failure"].null_count,
         total_seconds=float(everything.sum()),
         estimated_share=known.null_count / max(1, len(everything)),
         committed_chunks=sum(len(c) for c in committed.values()),
