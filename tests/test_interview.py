@@ -116,3 +116,11 @@ def test_the_live_line() -> None:
     assert "10 of 40 answers  31.5 tokens/s  ETA 60 s, 1 failed" in line
     assert "starting" in answers_line(3, Answered(), 0.0).plain
     assert "4 notes on long ones" in answers_line(3, Answered(num_steps=4), 9.0).plain
+
+
+def test_an_output_without_speech_has_nothing_to_ask_about(tmp_path: Path) -> None:
+    rows = [transcript("s3://in/a.mp3", status="empty", pred_text="")]
+    write(tmp_path, "transcripts", rows)
+    save_run(tmp_path, rows, engine={"name": "fake"})
+    with pytest.raises(UserError, match="No transcript of .* is ok"):
+        prepare(str(tmp_path), limit=2)

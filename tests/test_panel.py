@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -11,7 +12,8 @@ import pytest
 from rich.console import Console
 
 from dawnchorus import panel, progress
-from dawnchorus.cli.remote import View
+from dawnchorus.cli.remote import Seen, View
+from dawnchorus.errors import Transient
 from dawnchorus.progress import Status
 from dawnchorus.submission import Submitted
 
@@ -109,6 +111,23 @@ def test_a_run_here_after_a_submission_is_the_one_shown(tmp_path: Path) -> None:
     assert look(tmp_path, job) == ("one", None)
     broken = submitted("job-2", "FAILED", NOW + 60)
     assert look(tmp_path, job, broken) == (None, "job-2"), "the news is that it could not start"
+
+
+def test_who_watches_goes_on_when_the_store_is_away_for_a_while(tmp_path: Path) -> None:
+    """A laptop that slept has no network for some seconds; the run has not ended."""
+
+    class Away(View):
+        def look(self) -> Seen:
+            raise Transient("network", "The connection failed.")
+
+    seen = (status(), None)
+    assert Away(str(tmp_path), None, None).look_again(seen) == seen
+
+
+def test_an_end_on_another_day_has_its_date() -> None:
+    near, far = (printed(panel.status_panel(status(eta_seconds=e), now=NOW)) for e in (0.0, 180_000.0))
+    assert re.search(r"left +0 s, until \d\d:\d\d\s", near)
+    assert re.search(r"left +50.0 h, until 2027-01-\d\d \d\d:\d\d\s", far)
 
 
 class JobServer(BaseHTTPRequestHandler):

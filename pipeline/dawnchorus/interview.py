@@ -163,9 +163,8 @@ def _chosen(output: str, limit: int | None, recording: str | None) -> pa.Array:
             if limit is not None and len(found) == limit:
                 return pa.array(found, pa.string())
     if not found:
-        raise UserError(
-            f"No transcript of {output} has {recording!r} in its address.", "See dawnchorus show."
-        )
+        which = "is ok" if recording is None else f"has {recording!r} in its address"
+        raise UserError(f"No transcript of {output} {which}.", "See dawnchorus show.")
     return pa.array(found, pa.string())
 
 

@@ -143,8 +143,10 @@ def status_rows(status: Status, now: float) -> Iterable[tuple[str, RenderableTyp
         now_part = f"{status.rtfx_now:.1f} now, " if status.rtfx_now is not None else ""
         yield "rtfx", f"{now_part}{status.rtfx or 0:.1f} on average"
     if status.eta_seconds is not None and not status.is_over:
-        at = time.strftime("%H:%M", time.localtime(now + status.eta_seconds))
-        yield "left", f"{span(status.eta_seconds)}, until {at}"
+        yield (
+            "left",
+            f"{span(status.eta_seconds)}, until {_until(status.updated_at + status.eta_seconds, now)}",
+        )
     if status.engines:
         gpus = f" on {status.gpus:g} GPUs" if status.gpus else ""
         busy = f", {status.engine_busy:.0%} busy" if status.engine_busy is not None else ""
@@ -157,6 +159,13 @@ def status_rows(status: Status, now: float) -> Iterable[tuple[str, RenderableTyp
     yield "began", f"{began} on {status.host}{heard}"
     if status.submission_id:
         yield "submission", status.submission_id
+
+
+def _until(when: float, now: float) -> str:
+    """A time of day here, with its date where that is not today's."""
+    then = time.localtime(when)
+    near = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if near else "%Y-%m-%d %H:%M", then)
 
 
 def _share(status: Status) -> float:

@@ -28,7 +28,7 @@ from dawnchorus.cli.options import (
     Sample,
     read_config,
 )
-from dawnchorus.errors import ConfigError, UserError
+from dawnchorus.errors import ConfigError, Transient, UserError
 from dawnchorus.progress import Status
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ RunId = Annotated[
     str | None,
     typer.Option("--run", metavar="RUN", help="A run or a submission, by its id; the latest if not given."),
 ]
+Seen = tuple["Status | None", "Submitted | None"]
 _STOP_SECONDS = 300.0
 _LOOK_SECONDS = 2.0
 _TELL_SECONDS = 30.0
@@ -129,7 +130,7 @@ class View:
         said = f"The cluster is unreachable at {self.address}; this is from the output alone. ({e.message})"
         err.print(Text(said, style="yellow"), soft_wrap=True)
 
-    def look(self) -> tuple[Status | None, Submitted | None]:
+    def look(self) -> Seen:
         """As `panel.look`."""
         from dawnchorus import panel, submission
 
@@ -139,6 +140,14 @@ class View:
             except submission.Unreachable as e:
                 self._lost(e)
         return panel.look(self.url, self.run)
+
+    def look_again(self, seen: Seen) -> Seen:
+        """The same; what was `seen` before where the store is away for a while, as it is to a laptop that
+        slept: who watches wants to go on watching."""
+        try:
+            return self.look()
+        except Transient:
+            return seen
 
 
 @contextmanager
@@ -162,7 +171,7 @@ def _watch_panel(view: View) -> None:
     with Live(panel.status_panel(*seen), console=out, refresh_per_second=4) as live:
         while _goes_on(*seen):
             time.sleep(_LOOK_SECONDS)
-            seen = view.look()
+            seen = view.look_again(seen)
             live.update(panel.status_panel(*seen))
 
 
@@ -170,14 +179,15 @@ def _watch_lines(view: View) -> None:
     """The same where no panel can change in its place: a line now and then, and one for every new state."""
     from dawnchorus import panel
 
-    state, told = "", 0.0
-    while _goes_on(*(seen := view.look())):
+    state, told, seen = "", 0.0, view.look()
+    while _goes_on(*seen):
         line = panel.status_line(*seen)
         if line.partition(":")[0] != state or time.monotonic() - told >= _TELL_SECONDS:
             state, told = line.partition(":")[0], time.monotonic()
             out.file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
             out.file.flush()
         time.sleep(_LOOK_SECONDS)
+        seen = view.look_again(seen)
     print_whole(panel.status_panel(*seen))
 
 
@@ -228,6 +238,11 @@ def stop(output: OutputArgument, address: Address = None, run: RunId = None) -> 
             out.print("It does not answer; the cluster was told to end it.")
         elif view.cluster and submitted:
             _say_how_it_ended(view.cluster, submitted)
+        elif found is not None and not panel.is_silent(found):
+            raise UserError(
+                f"Run {found.run_id} is still {found.state}, {_STOP_SECONDS:.0f} s after being asked.",
+                f"How it ends: dawnchorus status {output} --watch.",
+            )
         else:
             raise _silent(view, output)
 

@@ -30,7 +30,10 @@ _traces: Traces | None = None
 
 def enabled() -> bool:
     """Whether somebody collects traces."""
-    return any(os.environ.get(e) for e in _ENDPOINTS) and os.environ.get("OTEL_SDK_DISABLED") != "true"
+    return (
+        any(os.environ.get(e) for e in _ENDPOINTS)
+        and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
+    )
 
 
 @contextmanager

@@ -47,11 +47,11 @@ class Traces:
     @contextmanager
     def span(self, name: str, is_root: bool = False) -> Iterator[None]:
         """A span around a block; an error that leaves it is its status."""
-        self.num_made += 1
         parent = trace.set_span_in_context(self.current())
         with self.tracer.start_as_current_span(
             name, parent, record_exception=False, set_status_on_exception=False
         ) as span:
+            self.num_made += span.is_recording()
             if is_root:
                 self.root = span
             try:
@@ -73,9 +73,9 @@ class Traces:
         self, start: float, end: float, attributes: Mapping[str, Any], failures: Sequence[Mapping[str, Any]]
     ) -> None:
         """A span of the past, with an event for each failure in it; times since the epoch."""
-        self.num_made += 1
         parent = trace.set_span_in_context(self.current())
         span = self.tracer.start_span("window", parent, start_time=int(start * 1e9))
+        self.num_made += span.is_recording()
         self.describe(span, attributes)
         for failure in failures:
             span.add_event("failure", {f"dawnchorus.{k}": v for k, v in failure.items()}, int(end * 1e9))
