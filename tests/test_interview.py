@@ -122,5 +122,5 @@ def test_an_output_without_speech_has_nothing_to_ask_about(tmp_path: Path) -> No
     rows = [transcript("s3://in/a.mp3", status="empty", pred_text="")]
     write(tmp_path, "transcripts", rows)
     save_run(tmp_path, rows, engine={"name": "fake"})
-    with pytest.raises(UserError, match="No transcript of .* is ok"):
+    with pytest.raises(UserError, match=r"No transcript of .* is ok"):
         prepare(str(tmp_path), limit=2)

@@ -15,8 +15,9 @@ from threading import Thread
 
 import pytest
 
+from dawnchorus import config
 from dawnchorus.errors import ConfigError
-from dawnchorus.submission import Cluster, Submitted, Unreachable, next_id
+from dawnchorus.submission import Cluster, Submitted, Unreachable, anywhere, check, next_id
 
 
 class JobServer(BaseHTTPRequestHandler):
@@ -100,3 +101,25 @@ def test_a_number_is_not_given_again() -> None:
     left = [Submitted(f"job-{n}", "job", "", "SUCCEEDED", "", 0.0, 0.0) for n in (2, 10)]
     assert next_id("job", left) == "job-11"
     assert next_id("job", []) == "job-1"
+
+
+def test_what_only_the_nodes_have_is_not_looked_for_here(tmp_path: Path) -> None:
+    """Volumes of a cluster's pods; and no folder is made on the laptop in their place."""
+    settings = config.build({"input": str(tmp_path / "in"), "output": str(tmp_path / "out")})
+    check(settings, shared_paths=True)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match=r"input = .* is a path on this machine"):
+        check(settings)
+
+
+def test_prices_on_the_laptop_are_refused_and_paths_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tree = {"input": "s3://bucket/in", "output": "s3://bucket/out", "cost": {"prices": "mine.yaml"}}
+    settings = anywhere(config.build(tree | {"engine": {"model": "./model"}}))
+    assert settings.cost.prices == str(tmp_path / "mine.yaml")
+    assert settings.engine.model == str(tmp_path / "model")
+    assert settings.input == "s3://bucket/in"
+    with pytest.raises(ConfigError, match=r"cost\.prices = "):
+        check(settings)

@@ -21,6 +21,7 @@ from typing import Any
 
 from dawnchorus import auth, ids, logs, parcel, storage
 from dawnchorus.config import RunConfig
+from dawnchorus.engines import hub
 from dawnchorus.errors import ConfigError, StorageUnavailable, Transient, UserError
 from dawnchorus.progress import SUBMISSION_VARIABLE
 from dawnchorus.records import Seconds
@@ -80,23 +81,32 @@ def anywhere(config: RunConfig) -> RunConfig:
     """The same with local paths in full: the job does not run in this folder."""
     given = {key: getattr(config, key) for key in ("input", "output")}
     local = {k: storage.local_path(storage.absolute(v)) for k, v in given.items() if storage.is_local(v)}
-    return config.model_copy(update=local)
+    sections: dict[str, Any] = {
+        name: section.model_copy(update={"model": hub.absolute(section.model)})
+        for name, section in (("engine", config.engine), ("llm", config.llm))
+    }
+    if config.cost.prices is not None:
+        prices = storage.local_path(storage.absolute(config.cost.prices))
+        sections["cost"] = config.cost.model_copy(update={"prices": prices})
+    return config.model_copy(update=local | sections)
 
 
 def check(config: RunConfig, shared_paths: bool = False) -> None:
-    """Make sure that the cluster can see what the configuration names, as far as a laptop can tell.
+    """Make sure that the cluster can see what the configuration names, as far as a laptop can tell: what is
+    on the nodes alone (`shared_paths`) it cannot.
 
     Raises:
         ConfigError: a path on this machine, without `shared_paths`.
         StorageUnavailable: input or output cannot be reached with the credentials of this machine.
     """
-    for key, url in (("input", config.input), ("output", config.output)):
-        if storage.is_local(url) and not shared_paths:
+    named = {"input": config.input, "output": config.output, "cost.prices": config.cost.prices}
+    for key, url in named.items():
+        if url is not None and storage.is_local(url) and not shared_paths:
             raise ConfigError(
                 f"{key} = {url} is a path on this machine, which the cluster cannot see.",
                 "Use a bucket, such as s3://..., or say --shared-paths when every node has that path.",
             )
-    if not storage.has_magic(config.input):
+    if not storage.has_magic(config.input) and not storage.is_local(config.input):
         try:
             found = storage.exists(config.input) or storage.is_folder(config.input)
         except Transient as e:
@@ -105,7 +115,8 @@ def check(config: RunConfig, shared_paths: bool = False) -> None:
             ) from e
         if not found:
             raise StorageUnavailable(f"There is nothing at {storage.redact(config.input)}.", "Check input.")
-    storage.check_writable(storage.absolute(config.output))
+    if not storage.is_local(config.output):
+        storage.check_writable(storage.absolute(config.output))
 
 
 class Cluster:
