@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from collector import listening
 from dawnchorus import config, tracing
 from dawnchorus.engines.whisper_weights import model_path
-from dawnchorus.prepare import measured_rtfx, prepare
+from dawnchorus.placement import Node, share_out
+from dawnchorus.prepare import measured, prepare, survey
+from dawnchorus.terminal import plan_rows
 
 MANIFEST = str(Path(__file__).parent / "data" / "sample" / "manifest.jsonl")
 
@@ -99,6 +103,23 @@ def test_a_short_run_says_nothing_of_the_speed_to_come(
     tree = {"input": MANIFEST, "output": str(tmp_path), "engine": {"name": "fake"}}
     prepared = prepare(config.build(tree))
     (tmp_path / "_runs" / "r").mkdir(parents=True)
-    about = {"time": {"rtfx": 12.0, "wall_seconds": wall}, "model": {"engine": "fake"}, "made_at": 1.0}
+    spent = {"rtfx": 12.0, "wall_seconds": wall, "audio_seconds": 7200.0}
+    model = {"engine": "fake", "model": prepared.facts.model}
+    about = {"time": spent, "model": model, "made_at": 1.0, "cost": {"gpu_hours": 0.5}}
     (tmp_path / "_runs" / "r" / "report.json").write_text(json.dumps(about))
-    assert measured_rtfx(prepared) == told
+    assert measured(prepared) == (told, told and 0.25)
+    (tmp_path / "_runs" / "r" / "report.json").write_text(
+        json.dumps(about | {"model": model | {"model": "x"}})
+    )
+    assert measured(prepared) == (None, None), "another model has another speed"
+
+
+def test_the_price_of_the_plan_is_that_of_the_pilot_whatever_the_number_of_gpus(tmp_path: Path) -> None:
+    """A pilot on one GPU, then eight: eight times as fast, and not eight times as dear."""
+    tree = {"input": MANIFEST, "output": str(tmp_path), "engine": {"name": "fake"}, "cost": {"gpu_hour": 2.0}}
+    prepared = prepare(config.build(tree | {"workers": {"gpus_per_engine": 1.0}}))
+    work = replace(survey(prepared), measured_rtfx=100.0, measured_gpus=0.01)
+    work = replace(work, pending_seconds=np.full(len(work.pending), 3.6e6 / len(work.pending)))
+    for gpus in (1.0, 8.0):
+        use = share_out(prepared.config, [Node(64.0, gpus, "H100")])
+        assert dict(plan_rows(prepared, work, use))["will cost"].startswith("about $20.00,")

@@ -170,7 +170,8 @@ def without_forgotten(prepared: Prepared) -> Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What is done, what is left, and how much audio that is."""
+    """What is done, what is left, how much audio that is; and of the latest run that tells, its
+    rtfx and its GPU-hours per hour of audio."""
 
     pending: pa.Table
     pending_seconds: NDArray[np.float64]
@@ -184,6 +185,7 @@ class Survey:
     estimated_share: float
     committed_chunks: int = 0
     measured_rtfx: float | None = None
+    measured_gpus: float | None = None
     alone: pa.Array = field(default_factory=lambda: _NO_IDS)
 
 
@@ -218,6 +220,7 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
         chunks, pending["recording_id"].combine_chunks(), without_failed=resume.retry_failed is not None
     )
     in_manifest = prepared.manifest["recording_id"]
+    rtfx, gpus = measured(prepared)
     return Survey(
         pending=pending,
         pending_seconds=everything[mine.to_numpy(zero_copy_only=False)],
@@ -230,7 +233,8 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
         total_seconds=float(everything.sum()),
         estimated_share=known.null_count / max(1, len(everything)),
         committed_chunks=sum(len(c) for c in committed.values()),
-        measured_rtfx=measured_rtfx(prepared),
+        measured_rtfx=rtfx,
+        measured_gpus=gpus,
         alone=alone,
     )
 
@@ -239,16 +243,20 @@ def _only_in(ids: pa.ChunkedArray, these: pa.Array, not_those: pa.Array) -> pa.C
     return pc.and_(pc.is_in(ids, value_set=these), pc.invert(pc.is_in(ids, value_set=not_those)))
 
 
-def measured_rtfx(prepared: Prepared) -> float | None:
-    """Audio seconds per wall second of the latest reported run of this engine in this output that took long
-    enough for its start not to count; None without one."""
-    latest: tuple[float, float] | None = None
+def measured(prepared: Prepared) -> tuple[float | None, float | None]:
+    """Audio seconds per wall second, and GPU-hours per hour of audio whatever their number, of the latest
+    reported run of this model in this output that took long enough for its start not to count."""
+    latest: dict[str, Any] | None = None
+    mine = (prepared.facts.engine, prepared.facts.model)
     for info in storage.list_files(storage.join(prepared.output, "_runs"), "report.json"):
         about = json.loads(storage.read_bytes(info.url))
-        rtfx, wall = about["time"]["rtfx"], about["time"]["wall_seconds"]
-        if about["model"]["engine"] == prepared.facts.engine and rtfx and wall >= _TELLING_SECONDS:
-            latest = max(latest or (0.0, 0.0), (about["made_at"], rtfx))
-    return latest[1] if latest else None
+        tells = about["time"]["rtfx"] and about["time"]["wall_seconds"] >= _TELLING_SECONDS
+        if tells and (about["model"]["engine"], about["model"]["model"]) == mine:
+            latest = max(latest or about, about, key=lambda a: float(a["made_at"]))
+    if latest is None:
+        return None, None
+    spent, gpus = latest["time"], latest["cost"]["gpu_hours"]
+    return spent["rtfx"], gpus / (spent["audio_seconds"] / 3600) if gpus else None
 
 
 def refuse(prepared: Prepared, transcripts: pa.Table | None) -> None:

@@ -203,8 +203,8 @@ def plan_rows(prepared: Prepared, survey: Survey, use: Resources | None) -> list
             rows.append(("placement", "on nodes that are to come: see workers.wait_seconds"))
         elif len(use.nodes) > 1 or use.gpus or use.first_engines:
             rows += [("placement" if i == 0 else "", line) for i, line in enumerate(use.placement())]
-        if use.gpus and survey.measured_rtfx and (price := cost.price(prepared.config.cost, use.accelerator)):
-            hours_paid = float(survey.pending_seconds.sum()) / survey.measured_rtfx / 3600 * use.gpus
+        if use.gpus and survey.measured_gpus and (price := cost.price(prepared.config.cost, use.accelerator)):
+            hours_paid = float(survey.pending_seconds.sum()) / 3600 * survey.measured_gpus
             rows.append(
                 (
                     "will cost",
