@@ -614,3 +614,11 @@ def test_missing_credentials_are_not_called_wrong() -> None:
 
 def test_bugs_are_not_explained_away() -> None:
     assert explain(TypeError("a bug"), "s3://bucket/x") is None
+
+
+def test_links_that_lead_nowhere_are_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "b.wav").symlink_to("nowhere")
+    (tmp_path / "c.wav").symlink_to("c.wav")
+    assert [f.url for f in storage.glob(f"{tmp_path}/*.wav")] == [str(tmp_path / "a.wav")]
+    assert [f.url for f in storage.list_files(str(tmp_path))] == [str(tmp_path / "a.wav")]

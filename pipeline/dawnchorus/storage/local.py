@@ -17,6 +17,7 @@ from dawnchorus.errors import StorageUnavailable, Terminal
 from dawnchorus.storage.urls import local_path
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+_NOWHERE = {errno.ENOENT, errno.ELOOP}
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
@@ -55,19 +56,27 @@ def find(url: str) -> Iterator[tuple[str, int, str]]:
         folders[:] = sorted(n for n in folders if not n.startswith("."))
         for name in names:
             path = os.path.join(folder, name)
-            # A file may go away between the listing and the look; then it is not there.
-            with contextlib.suppress(FileNotFoundError):
-                facts = os.stat(path)
-                if stat.S_ISREG(facts.st_mode):
-                    yield os.path.relpath(path, root), facts.st_size, version_of(facts)
+            if (facts := _regular(path)) is not None:
+                yield os.path.relpath(path, root), facts.st_size, version_of(facts)
 
 
 def glob(pattern: str) -> Iterator[tuple[str, int, str]]:
     """(path, size, version) of every regular file that matches a pattern and is not hidden."""
     for path in iglob(local_path(pattern), recursive=True):
-        facts = os.stat(path)
-        if stat.S_ISREG(facts.st_mode):
+        if (facts := _regular(path)) is not None:
             yield path, facts.st_size, version_of(facts)
+
+
+def _regular(path: str) -> os.stat_result | None:
+    """What is known of a regular file; None for what is none, for a link that leads nowhere, and for what
+    went away between the listing and the look."""
+    try:
+        facts = os.stat(path)
+    except OSError as e:
+        if e.errno not in _NOWHERE:
+            raise
+        return None
+    return facts if stat.S_ISREG(facts.st_mode) else None
 
 
 def _reraise(error: OSError) -> None:
