@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -104,5 +104,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     _, alive = psutil.wait_procs(family, timeout=5)
     for one in alive:
-        one.kill()
+        with suppress(psutil.NoSuchProcess):  # it may have gone by itself meanwhile
+            one.kill()
     process.wait()

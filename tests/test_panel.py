@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -122,6 +123,14 @@ def test_who_watches_goes_on_when_the_store_is_away_for_a_while(tmp_path: Path) 
 
     seen = (status(), None)
     assert Away(str(tmp_path), None, None).look_again(seen) == seen
+
+
+def test_the_last_line_of_a_job_that_could_not_start_is_for_people() -> None:
+    event = '{"time": "2027-01-31T07:00:01.000+00:00", "event": "error", "message": "Error: no such engine."}'
+    job = replace(submitted("job-1", "FAILED", NOW), message=f"exit code 2, last logs:\n{event}")
+    said = printed(panel.status_panel(None, job, NOW))
+    assert "07:00:01 Error: no such engine." in said
+    assert "event" not in said
 
 
 def test_an_end_on_another_day_has_its_date() -> None:

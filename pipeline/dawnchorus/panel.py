@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dawnchorus import fence, progress, storage
+from dawnchorus import fence, logs, progress, storage
 from dawnchorus.errors import UserError
 from dawnchorus.progress import Status
 from dawnchorus.records import Seconds
@@ -122,7 +122,8 @@ def _waiting(submitted: Submitted | None) -> Group:
     lines = [Text("It has not begun to write yet.", style="dim")]
     if not submitted.is_alive:
         lines = [Text("It ended before it could write: `dawnchorus logs` shows why. Its last line:")]
-        lines.append(Text(storage.redact(submitted.message).rpartition("\n")[2], style="red"))
+        last = storage.redact(submitted.message).rpartition("\n")[2]
+        lines.append(Text(logs.readable(last).strip() or last, style="red"))
     return Group(head, *lines)
 
 
