@@ -72,6 +72,16 @@ def test_who_was_taken_over_does_not_write_over_its_successor(prepared: Prepared
     assert (told(prepared).epoch, told(prepared).state) == (2, "starting")
 
 
+@pytest.mark.parametrize("broken", ["", "{", "[]", "[1]", "3", '{"run_id": "r"}', "\udcff"])
+def test_a_broken_status_is_none(prepared: Prepared, broken: str) -> None:
+    place = Path(prepared.run_url.removeprefix("file://"))
+    place.mkdir(parents=True)
+    (place / progress.FILE).write_text(broken, errors="surrogateescape")
+    assert progress.read(prepared.run_url) is None
+    progress.begin(prepared.run_url, "r", 1)
+    assert told(prepared).epoch == 1
+
+
 def test_a_second_attempt_has_no_negative_pace() -> None:
     pace = Pace()
     pace.add(0.0, 0.0)

@@ -74,13 +74,14 @@ def write(run_url: str, status: Status) -> None:
 
 
 def read(run_url: str) -> Status | None:
-    """The latest status of a run; None where there is none. Fields of a newer version are left out."""
-    try:
-        found: dict[str, Any] = json.loads(storage.read_bytes(storage.join(run_url, FILE)))
-    except FileNotFoundError:
-        return None
+    """The latest status of a run; None where there is none, or nothing that is one: a broken file must not
+    hide the other runs of an output. Fields of a newer version are left out."""
     known = {f.name for f in fields(Status)}
-    return Status(**{k: v for k, v in found.items() if k in known})
+    try:
+        found = dict(json.loads(storage.read_bytes(storage.join(run_url, FILE))))
+        return Status(**{k: v for k, v in found.items() if k in known})
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def ask_to_stop(run_url: str, epoch: int) -> None:
@@ -92,7 +93,7 @@ def is_asked_to_stop(run_url: str, epoch: int) -> bool:
     """Whether somebody asked the owner of `epoch` to stop."""
     try:
         asked = json.loads(storage.read_bytes(storage.join(run_url, _STOP)))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return False
     return bool(asked["epoch"] >= epoch)
 
