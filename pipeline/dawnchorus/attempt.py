@@ -112,7 +112,10 @@ class Attempt:
         tally = cluster.start_tally()
         facts = prepared.facts
         watch = metrics.EngineWatch(facts.run_id)
-        transcribe = TranscribeSettings(self._engine(), facts.run_id, facts.fingerprint, self.scratch, watch)
+        weights = prepared.identity.facts.get("weights_sha256")
+        transcribe = TranscribeSettings(
+            self._engine(), facts.run_id, facts.fingerprint, self.scratch, watch, weights
+        )
         sink = ChunkSink(prepared.output, self.epoch, facts.fingerprint, prepared.metadata(), tally)
         with self._told(), self._watched(tally, ui):
             windows = graph.windows(self.units, decode, transcribe, self.use)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from dawnchorus.config import EngineConfig
+from dawnchorus.engines import create
 from dawnchorus.engines.fake import waveform_hash
-from dawnchorus.errors import RunPaused
+from dawnchorus.errors import EngineUnavailable, RunPaused
 from dawnchorus.ids import part_id
 from dawnchorus.schema import CHUNKS, DECODED
 from dawnchorus.stages.decoded import decoded_table
@@ -90,3 +92,14 @@ def test_when_every_chunk_ended_its_process_the_engine_is_at_fault(tmp_path: Pat
         transcriber(tmp_path)(rows)
     transcriber(tmp_path)(decoded_table([row(5, 1.0)]))
     assert [r["failure"]["kind"] for r in transcriber(tmp_path)(rows).to_pylist()] == ["crash", "crash"]
+
+
+def test_a_node_with_another_model_transcribes_nothing(tmp_path: Path) -> None:
+    """Its rows would bear the fingerprint of the model that the run identified."""
+    engine = EngineConfig(name="whisper", threads=1)
+    weights = create(engine).identity().facts["weights_sha256"]
+    same = TranscribeSettings(engine, "run", "print", str(tmp_path / "notes"), weights=weights)
+    assert Transcriber(same).refusal is None
+    other = Transcriber(replace(same, weights="0" * 64))
+    with pytest.raises(EngineUnavailable, match=f"SHA-256 {weights[:16]}, not 0000"):
+        other(window(2))
