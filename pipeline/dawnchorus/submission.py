@@ -215,19 +215,18 @@ class Cluster:
             return
         import aiohttp
 
-        loop = asyncio.new_event_loop()
-        pieces: AsyncIterator[str] = self._client.tail_job_logs(submission_id).__aiter__()
-        try:
-            while True:
-                try:
-                    yield loop.run_until_complete(pieces.__anext__())
-                except StopAsyncIteration:
-                    return
-                except (*_LOST, aiohttp.ClientError) as e:
-                    raise _unreachable(self.address, e) from e
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
+        pieces: AsyncIterator[str] = self._client.tail_job_logs(submission_id)
+
+        async def piece() -> str | None:
+            return await anext(pieces, None)
+
+        # Ends what waits, and then the connection, when somebody presses Ctrl-C.
+        with asyncio.Runner() as runner:
+            try:
+                while (said := runner.run(piece())) is not None:
+                    yield said
+            except (*_LOST, aiohttp.ClientError) as e:
+                raise _unreachable(self.address, e) from e
 
     def stop(self, submission_id: str) -> bool:
         """Ask Ray to end it: SIGTERM, and SIGKILL after RAY_JOB_STOP_WAIT_TIME_S (3 s by default), which is

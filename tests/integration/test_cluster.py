@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,19 @@ def command(*words: str, code: int = 0, python: str = sys.executable, **env: str
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def _interrupted(*words: str) -> str:
+    """What a command that prints something says on stderr when Ctrl-C ends it after that."""
+    begun = [sys.executable, "-m", "dawnchorus.cli", *words]
+    with subprocess.Popen(begun, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert process.returncode == 130, said
+    return said
 
 
 def submit(
@@ -150,6 +164,9 @@ def test_a_run_at_work_is_found_and_stopped_through_its_output(address: str, tmp
     assert metrics["ray_dawnchorus_engines{}"] == 1.0
     assert metrics["ray_dawnchorus_deadline{}"] == 1801375200.0
     assert "is at work already" in submit(tmp_path, address, pace=2.0)
+    assert _interrupted("logs", str(tmp_path / "out"), "--follow", "--address", address) == (
+        "Not looking any more; the run goes on.\n"
+    )
     said = command("stop", str(tmp_path / "out"))
     assert "Stopped." in said
     found = status(tmp_path)
