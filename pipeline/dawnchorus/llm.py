@@ -19,7 +19,8 @@ from dawnchorus.prompts import Prompt
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Prompts and the language model that answers them. `fingerprints` are the prompts', by name:
-    everything but the transcript that can change an answer."""
+    everything but the transcript that can change an answer. `weights` is the model's SHA-256, if it has
+    one."""
 
     engine: EngineConfig
     model: str
@@ -29,6 +30,7 @@ class Asked:
     prompts: tuple[Prompt, ...]
     fingerprints: Mapping[str, str]
     piece_tokens: int
+    weights: str | None = None
 
     def metadata(self) -> dict[str, str]:
         """Key-value metadata of Parquet files that hold answers."""
@@ -76,6 +78,7 @@ def asked(config: RunConfig) -> Asked | None:
         wanted,
         prints,
         config.llm.piece_tokens,
+        identity.facts.get("weights_sha256"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from dawnchorus import answers, config, fence, ids, ledger, llm, plan, schema
 from dawnchorus.answers import Job
 from dawnchorus.config import ResumeConfig
 from dawnchorus.engines.fake import prompt_hash
+from dawnchorus.errors import EngineUnavailable
 from dawnchorus.stages.answer import Answerer, AnswerSettings, Cut
 from dawnchorus.stages.publish import fold, keep_answers
 from outputs import RUN_ID, failed, segment, transcript, write
@@ -218,3 +220,10 @@ def test_what_is_done_is_known_from_the_rows(tmp_path: Path) -> None:
         2,
         2,
     )
+
+
+def test_a_node_with_another_model_answers_nothing(tmp_path: Path) -> None:
+    """Its answers would bear the fingerprint of the model that was asked for."""
+    other = replace(asked(), weights="0" * 64)
+    with pytest.raises(EngineUnavailable, match="is not the one that this run began with"):
+        answerer(tmp_path, other)(pa.table({}))

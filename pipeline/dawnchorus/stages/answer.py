@@ -154,7 +154,8 @@ class Answerer:
         self.refusal: UserError | None = None
         try:
             self.model = create_language_model(settings.asked.engine)
-            load(self.model, settings.asked.engine, settings.run_id, self.worker, None)
+            asked = settings.asked
+            load(self.model, asked.engine, settings.run_id, self.worker, weights=asked.weights)
         except UserError as e:
             # As in Transcriber: an actor that cannot be built is built again and again.
             self.refusal = e.with_traceback(None)

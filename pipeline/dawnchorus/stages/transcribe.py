@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from dawnchorus.chunking import owned
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import create
-from dawnchorus.engines.base import Engine
 from dawnchorus.engines.batching import counted
-from dawnchorus.errors import EngineUnavailable, UserError
+from dawnchorus.errors import UserError
 from dawnchorus.records import Hypothesis
 from dawnchorus.schema import CHUNKS, SCHEMA_VERSION, failure_row, segment_row
 from dawnchorus.stages.quarantine import Quarantine, Words
@@ -56,8 +55,14 @@ class Transcriber:
         self.refusal: UserError | None = None
         try:
             self.engine = create(settings.engine)
-            load(self.engine, settings.engine, settings.run_id, self.worker, settings.watch)
-            _require(self.engine, settings.weights)
+            load(
+                self.engine,
+                settings.engine,
+                settings.run_id,
+                self.worker,
+                settings.watch,
+                settings.weights,
+            )
         except UserError as e:
             # Raised here, Ray would build the actor again and again; a call's error ends the graph.
             self.refusal = e.with_traceback(None)
@@ -102,23 +107,6 @@ class Transcriber:
             "schema_version": SCHEMA_VERSION,
         }
         return pa.Table.from_pylist([r | stamp for r in rows], schema=CHUNKS)
-
-
-def _require(engine: Engine, weights: str | None) -> None:
-    """A bucket, a hub's branch or a node's own disk may hold another model by now than the run identified.
-
-    Raises:
-        EngineUnavailable: this one has other weights.
-    """
-    if weights is None:
-        return
-    here = engine.identity().facts.get("weights_sha256")
-    if here != weights:
-        raise EngineUnavailable(
-            f"The model on {socket.gethostname()} is not the one that this run began with "
-            f"(weights SHA-256 {str(here)[:16]}, not {weights[:16]}).",
-            "Give every node the same model, or set engine.revision.",
-        )
 
 
 def _waveforms(column: pa.ChunkedArray, at: list[int]) -> list[NDArray[np.float32]]:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from dawnchorus import logs
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import devices
+from dawnchorus.engines.base import Identity
+from dawnchorus.errors import EngineUnavailable
 from dawnchorus.records import Counted, Seconds
 
 
@@ -28,12 +30,22 @@ class Watch(Protocol):
 class Loadable(Protocol):
     """An engine or a language model."""
 
+    def identity(self) -> Identity:
+        """Which model it is."""
+
     def load(self) -> None:
         """Make ready; takes up to minutes."""
 
 
-def load(engine: Loadable, config: EngineConfig, run_id: str, worker: str, watch: Watch | None) -> None:
-    """Load an engine, and say so.
+def load(
+    engine: Loadable,
+    config: EngineConfig,
+    run_id: str,
+    worker: str,
+    watch: Watch | None = None,
+    weights: str | None = None,
+) -> None:
+    """Load an engine, and say so. `weights` is the SHA-256 that the run identified, where there is one.
 
     Raises:
         UserError: what is wrong with its device, its package or its weights.
@@ -41,11 +53,29 @@ def load(engine: Loadable, config: EngineConfig, run_id: str, worker: str, watch
     began = time.perf_counter()
     devices.require(config.name, config.device)
     engine.load()
+    if weights is not None:
+        _refuse_another_model(engine, worker, weights)
     spent = round(time.perf_counter() - began, 3)
     about = {"engine": config.name, "model": config.model, "device": config.device, "worker": worker}
     logs.event("engine_loaded", run_id=run_id, **about, seconds=spent)
     if watch is not None:
         watch.loaded(worker)
+
+
+def _refuse_another_model(engine: Loadable, worker: str, weights: str) -> None:
+    """A bucket, a hub's branch or a node's own disk may hold another model by now than the run identified:
+    its rows would stand under the fingerprint of the first.
+
+    Raises:
+        EngineUnavailable: this one has other weights.
+    """
+    here = engine.identity().facts.get("weights_sha256")
+    if here != weights:
+        raise EngineUnavailable(
+            f"The model on {worker.partition(':')[0]} is not the one that this run began with "
+            f"(weights SHA-256 {str(here)[:16]}, not {weights[:16]}).",
+            "Give every node the same model, or set engine.revision.",
+        )
 
 
 def mean_wait(rows: Sequence[dict[str, Any]], now: float) -> Seconds | None:
