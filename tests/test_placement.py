@@ -41,6 +41,22 @@ def test_several_engines_share_a_gpu_but_none_spans_two() -> None:
     assert room(Node(8, 3), 1, 2) == 1
 
 
+def test_a_node_with_as_many_cpus_as_gpus_keeps_one_for_decoding() -> None:
+    assert shared([Node(8, 8, "L4")]).engines == 7
+    assert shared([Node(4, 4, "L4")] * 4).engines == 15
+    assert shared([Node(8, 8, "L4")], workers__cpus_per_engine=0.5).engines == 8
+    assert shared([Node(8, 8, "L4")], workers__cpus_per_engine=0).engines == 8
+    with pytest.raises(NoRoom, match="has 7 beside the one for decoding"):
+        shared([Node(8, 8, "L4")], workers__engines=8)
+
+
+def test_labels_that_no_node_has_are_waited_for_by_name() -> None:
+    decoding = {"workers__decode_labels": {"role": "decode"}}
+    with pytest.raises(NoRoom, match=r"decode_labels \(role: decode\)"):
+        shared([Node(8)], **decoding)
+    assert shared([Node(8), Node(4, labels={"role": "decode"})], **decoding).decoders > 0
+
+
 def test_an_engine_is_never_spread_over_nodes() -> None:
     nodes = [Node(8, 1, "L4")] * 4
     with pytest.raises(NoRoom, match="have room for 0"):

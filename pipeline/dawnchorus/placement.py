@@ -137,7 +137,9 @@ def share_out(config: RunConfig, nodes: Sequence[Node]) -> Resources:
     if gpus_each:
         cpus_each = 1.0 if workers.cpus_per_engine is None else workers.cpus_per_engine
         fit = sum(room(n, cpus_each, gpus_each) for n in nodes)
-        engines = workers.engines or max(1, fit)
+        # Nodes with no more CPUs than GPUs: one CPU somewhere has to decode.
+        beside = int((cpus - 1.0) / cpus_each) if cpus_each else fit
+        engines = workers.engines or max(1, min(fit, beside))
     else:
         engines, cpus_each = _cpu_engines(cpus, workers)
         fit = sum(room(n, cpus_each, 0.0) for n in nodes)
@@ -147,6 +149,12 @@ def share_out(config: RunConfig, nodes: Sequence[Node]) -> Resources:
     first = max(least, min(engines, fit, int((cpus - 1.0) / cpus_each) if cpus_each else engines))
     decode_each = 1.0 if gpus_each else _DECODE_SHARE
     labels = workers.decode_labels
+    if nodes and not any(_has_labels(n, labels) for n in nodes):
+        said = ", ".join(f"{k}: {v}" for k, v in labels.items())
+        raise NoRoom(
+            f"No node has the labels of workers.decode_labels ({said}).",
+            "Start nodes with them (ray start --labels), or wait for some: workers.wait_seconds.",
+        )
     spare = min(cpus - first * cpus_each - WRITE_CPUS, sum(n.cpus for n in nodes if _has_labels(n, labels)))
     # Nodes that join are taken to be like those that are here.
     decoders = workers.decoders or max(1, int(spare / decode_each)) * math.ceil(engines / first)
