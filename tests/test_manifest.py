@@ -124,6 +124,8 @@ def test_ranges_keep_their_zeros() -> None:
     assert len(expand_range("a_{0..3}_b_{0..4}")) == 20
     with pytest.raises(ManifestError):
         expand_range("m_{0..999999999}.json")
+    with pytest.raises(ManifestError, match="too many"):
+        expand_range("m_{0..999}_{0..999}.json")
 
 
 @pytest.mark.parametrize(

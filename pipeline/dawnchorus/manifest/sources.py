@@ -67,17 +67,27 @@ def find_sources(address: str, form: str, skipped: Counter[str] | None = None) -
     return found
 
 
-def expand_range(address: str) -> list[str]:
-    """NeMo's sharded form: `man__OP_0..7_CL_.json` or `man_{0..7}.json` -> eight addresses."""
+def expand_range(address: str, most: int = _MAX_SHARDS) -> list[str]:
+    """NeMo's sharded form: `man__OP_0..7_CL_.json` or `man_{0..7}.json` -> eight addresses.
+
+    Raises:
+        ManifestError: a range runs backwards, or all of them together name more than `most`.
+    """
     match = _RANGE.search(address)
     if match is None:
         return [address]
     first, last = int(match[1]), int(match[2])
-    if not 0 <= last - first < _MAX_SHARDS:
-        raise ManifestError(f"{match[0]!r} is not a range of shards.", "Write it as {0..7}.")
+    if not 0 <= last - first < most:
+        raise ManifestError(
+            f"{match[0]!r} is not a range of shards, or one of too many.",
+            f"Write it as {{0..7}}; an address names {_MAX_SHARDS:,} at most.",
+        )
+    most //= last - first + 1
     width = len(match[1]) if match[1].startswith("0") else 0
     names = (f"{n:0{width}d}" for n in range(first, last + 1))
-    return [a for n in names for a in expand_range(address[: match.start()] + n + address[match.end() :])]
+    return [
+        a for n in names for a in expand_range(address[: match.start()] + n + address[match.end() :], most)
+    ]
 
 
 def local_copy(url: str) -> storage.Fetched:
