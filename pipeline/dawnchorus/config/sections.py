@@ -221,7 +221,7 @@ class WorkersConfig(Section):
     )
     window_rows: int | None = key(
         None,
-        "Rows of one engine call and one committed part: what a crash costs. None: 16 on CPU, 384 on a GPU.",
+        "Rows of one engine call and one committed part: what a crash costs. None: 8 on CPU, 384 on a GPU.",
         text=False,
         ge=1,
     )
