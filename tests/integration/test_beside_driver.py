@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PLACES = """
 import ray
 from ray.cluster_utils import Cluster
@@ -26,6 +28,7 @@ cluster.shutdown()
 """
 
 
+@pytest.mark.slow
 def test_what_counts_commits_is_on_no_node_that_may_go() -> None:
     """Ray put two of four actors without slots on workers."""
     done = subprocess.run(

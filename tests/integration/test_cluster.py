@@ -103,6 +103,7 @@ def metrics_of(run_id: str) -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> None:
     archive(tmp_path / "audio", [9.0, 5.0], seed=41)
     (tmp_path / "audio" / "letter.mp3").write_text("no audio at all")

@@ -112,6 +112,7 @@ def test_a_living_owner_is_not_disturbed(runner: Runner, audio: Path) -> None:
     assert runner(audio).exit is Exit.OK
 
 
+@pytest.mark.slow
 def test_ctrl_c_publishes_what_is_complete_and_says_how_to_go_on(tmp_path: Path) -> None:
     audio = archive(tmp_path / "audio", [6.0] * 12, seed=10)
     settings = {
@@ -196,6 +197,7 @@ def test_a_run_that_commits_nothing_ends_by_itself(runner: Runner, audio: Path) 
     assert runner(one).exit is Exit.OK
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_be_loaded_ends_the_run_at_once_with_its_fix(
     tmp_path: Path, audio: Path
 ) -> None:
