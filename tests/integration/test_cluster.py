@@ -178,6 +178,7 @@ def test_a_run_at_work_is_found_and_stopped_through_its_output(address: str, tmp
     assert "has ended" in command("stop", str(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_a_job_that_could_not_start_says_why(address: str, tmp_path: Path) -> None:
     archive(tmp_path / "audio", [3.0], seed=45)
     said = submit(tmp_path, address, more=("engine.options={no_such: 1}",))

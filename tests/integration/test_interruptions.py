@@ -75,6 +75,7 @@ def test_a_short_read_is_never_a_short_recording(runner: Runner, web: Web) -> No
     assert runner(manifest(runner, web), resume__max_attempts=2).exit is Exit.OK
 
 
+@pytest.mark.slow
 def test_many_alike_failures_pause_the_run(runner: Runner, web: Web) -> None:
     source = runner.folder / "manifest.jsonl"
     lines = [json.dumps({"audio_filepath": f"{web.url}/{i}.flac"}) for i in range(30)]

@@ -154,6 +154,7 @@ def test_other_settings_are_refused_until_told_what_to_do(runner: Runner, audio:
     assert len({*after["fingerprint"].to_pylist()} | {*before["fingerprint"].to_pylist()}) == 2
 
 
+@pytest.mark.slow
 def test_a_chunk_that_ends_its_process_costs_itself_only(runner: Runner, audio: Path) -> None:
     first = runner(audio, output=runner.folder / "clean")
     assert first.exit is Exit.OK
