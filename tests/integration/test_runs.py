@@ -201,6 +201,7 @@ def test_an_engine_that_dies_at_every_call_pauses_the_run_and_blames_no_audio(
     assert not any(r["failure"] for r in transcripts(runner.output).to_pylist())
 
 
+@pytest.mark.slow
 def test_a_passing_engine_fault_is_tried_again_and_only_that_chunk(runner: Runner, audio: Path) -> None:
     runner(audio, output=runner.folder / "clean")
     victim = runner.calls()[1]["hash"]

@@ -129,6 +129,7 @@ def test_each_recording_of_a_missing_object_ends_as_a_row(tmp_path: Path) -> Non
     ] * 3
 
 
+@pytest.mark.slow
 def test_alike_passing_failures_pause_before_they_become_rows(tmp_path: Path) -> None:
     rows: Rows = [{"recording_id": str(i), "audio_filepath": f"http://127.0.0.1:9/{i}"} for i in range(4)]
     with pytest.raises(RunPaused, match=r"2 recordings in a row failed alike \(network\)"):
