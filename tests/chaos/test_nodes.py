@@ -82,6 +82,7 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
     running.cut_off("one")
     watched = command("status", out, "--watch", "--address", running.address)
     assert "All 10 recordings are accounted for." in watched
+    print(watched, command("show", out), command("list", out), sep="\n")  # pytest -s
     rows = table(f"{out}/transcripts")
     assert rows["status"].to_pylist() == ["ok"] * 10
 
