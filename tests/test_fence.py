@@ -85,3 +85,15 @@ def test_a_beat_that_cannot_be_told_is_missed_and_no_more(tmp_path: Path) -> Non
     (tmp_path / "away").rename(folder)
     owner.beat()
     assert float(beat.read_text()) > float(said)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"epoch": 1, "run_id": "r", "colour": "red"}', "[]"])
+def test_an_owner_that_nobody_can_read_is_said_and_can_be_taken_over(tmp_path: Path, text: str) -> None:
+    mine = Fence(str(tmp_path), "r")
+    mine.acquire()
+    [record] = [p for p in tmp_path.rglob("00000001.json")]
+    record.write_text(text)
+    with pytest.raises(OutputOwned, match="does not say who owns the output") as caught:
+        Fence(str(tmp_path), "r2").acquire()
+    assert "--take-over" in (caught.value.fix or "")
+    assert Fence(str(tmp_path), "r2").acquire(take_over=True) == 2

@@ -96,7 +96,14 @@ def _me(epoch: int, run_id: str) -> dict[str, Any]:
 
 
 def _read_owner(output: str, epoch: int) -> Owner:
-    return Owner(**json.loads(storage.read_bytes(storage.join(_folder(output), f"{epoch:08d}.json"))))
+    url = storage.join(_folder(output), f"{epoch:08d}.json")
+    try:
+        return Owner(**json.loads(storage.read_bytes(url)))
+    except (ValueError, TypeError) as e:
+        raise OutputOwned(
+            f"{storage.shown(url)} does not say who owns the output: {e}.",
+            "It was damaged, or another version wrote it. If no run is at work there, add --take-over.",
+        ) from e
 
 
 def _last_beat(output: str, owner: Owner) -> float:

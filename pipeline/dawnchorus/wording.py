@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dawnchorus.records import Seconds
 
-_STEERING = dict.fromkeys(c for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t")
+_CONTROLS = [c for c in (*range(32), *range(127, 160)) if chr(c) not in "\n\t"]
+_DIRECTIONS = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]  # show "gpj.exe" as "exe.jpg"
+_STEERING = dict.fromkeys((*_CONTROLS, *_DIRECTIONS))
 
 
 def many(num: int, word: str) -> str:

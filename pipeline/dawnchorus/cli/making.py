@@ -22,6 +22,7 @@ from dawnchorus.cli.options import (
     Sample,
     TakeOver,
     read_config,
+    retried,
 )
 from dawnchorus.errors import UserError
 
@@ -147,7 +148,7 @@ def ask(
     with plainly():
         given: dict[str, Any] = {"llm.engine": engine, "llm.model": model}
         if retry_failed is not None:
-            given["resume.retry_failed"] = [k for k in retry_failed if k != "all"]
+            given["resume.retry_failed"] = retried(retry_failed)
         held = interview.prepare(
             output,
             overrides or (),

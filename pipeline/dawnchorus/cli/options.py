@@ -47,7 +47,6 @@ def read_config(arguments: list[str] | None, **options: Any) -> RunConfig:
     if options.get("redo") and options.get("keep_old"):
         raise ConfigError("--redo and --keep-old exclude each other.", "Say one of them.")
     policy = "redo" if options.get("redo") else "keep-old" if options.get("keep_old") else None
-    kinds = options.get("retry_failed")
     dotted = {
         "input": options.get("input"),
         "output": options.get("output"),
@@ -56,7 +55,12 @@ def read_config(arguments: list[str] | None, **options: Any) -> RunConfig:
         "limit": options.get("limit"),
         "sample": options.get("sample"),
         "resume.other_fingerprint": policy,
-        "resume.retry_failed": None if kinds is None else [k for k in kinds if k != "all"],
+        "resume.retry_failed": retried(options.get("retry_failed")),
     }
     given = {k: v for k, v in dotted.items() if v is not None}
     return config.build({}, words, given) if path is None else config.load(path, words, given)
+
+
+def retried(kinds: list[str] | None) -> list[str] | None:
+    """`resume.retry_failed` of what was said after --retry-failed: [] is every kind, None nothing at all."""
+    return [] if kinds and "all" in kinds else kinds

@@ -287,7 +287,10 @@ def list_runs(output: OutputArgument) -> None:
     from dawnchorus import panel, storage
 
     with plainly():
-        print_whole(panel.runs_table(panel.runs_of(storage.absolute(output))))
+        runs = panel.runs_of(storage.absolute(output))
+        if not runs:
+            raise UserError(f"There is no run in {storage.shown(output)}.", "Check the output's address.")
+        print_whole(panel.runs_table(runs))
 
 
 def _needed(address: str | None) -> str:
