@@ -92,11 +92,13 @@ def ask(config: RunConfig, job: Job, epoch: int, ui: AnswerUi) -> BaseException 
     if not ray.is_initialized():
         ui.say(cluster.beginning(config))
     cluster.start(config)
-    use = share_out(config, cluster.resources(config, ui.say))
-    ui.asking(left, use)
     with signals.terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:
         try:
+            use = share_out(config, cluster.resources(config, ui.say))
+            ui.asking(left, use)
             return _Rounds(config, job, epoch, use, scratch, ui).all(left)
+        except (RunPaused, KeyboardInterrupt) as e:
+            return e.with_traceback(None)  # while it waited for nodes
         finally:
             cluster.free_stopped_graphs()
             fold(job, epoch)
