@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,10 +220,16 @@ class Cluster:
         async def piece() -> str | None:
             return await anext(pieces, None)
 
+        def run(waiting: Coroutine[Any, Any, str | None]) -> str | None:
+            try:
+                return runner.run(waiting)
+            finally:
+                waiting.close()  # Ctrl-C may come before it has begun
+
         # Ends what waits, and then the connection, when somebody presses Ctrl-C.
         with asyncio.Runner() as runner:
             try:
-                while (said := runner.run(piece())) is not None:
+                while (said := run(piece())) is not None:
                     yield said
             except (*_LOST, aiohttp.ClientError) as e:
                 raise _unreachable(self.address, e) from e
