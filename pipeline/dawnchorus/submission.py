@@ -7,19 +7,18 @@ of it (where it reads, where it writes, how), so that nobody starts the same twi
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import logging
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dawnchorus import auth, ids, logs, parcel, storage
+from dawnchorus import auth, ids, logs, parcel, storage, tailing
 from dawnchorus.config import RunConfig
 from dawnchorus.engines import hub
 from dawnchorus.errors import ConfigError, StorageUnavailable, Transient, UserError
@@ -215,24 +214,10 @@ class Cluster:
             return
         import aiohttp
 
-        pieces: AsyncIterator[str] = self._client.tail_job_logs(submission_id)
-
-        async def piece() -> str | None:
-            return await anext(pieces, None)
-
-        def run(waiting: Coroutine[Any, Any, str | None]) -> str | None:
-            try:
-                return runner.run(waiting)
-            finally:
-                waiting.close()  # Ctrl-C may come before it has begun
-
-        # Ends what waits, and then the connection, when somebody presses Ctrl-C.
-        with asyncio.Runner() as runner:
-            try:
-                while (said := run(piece())) is not None:
-                    yield said
-            except (*_LOST, aiohttp.ClientError) as e:
-                raise _unreachable(self.address, e) from e
+        try:
+            yield from tailing.read(self._client.tail_job_logs(submission_id))
+        except (*_LOST, aiohttp.ClientError) as e:
+            raise _unreachable(self.address, e) from e
 
     def stop(self, submission_id: str) -> bool:
         """Ask Ray to end it: SIGTERM, and SIGKILL after RAY_JOB_STOP_WAIT_TIME_S (3 s by default), which is
