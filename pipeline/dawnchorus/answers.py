@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import fence, ledger, plan, storage
+from dawnchorus import ledger, plan, storage
 from dawnchorus.config import ResumeConfig
 from dawnchorus.llm import Asked
 from dawnchorus.prepare import Prepared
@@ -271,9 +271,7 @@ def stage_fold(
     rows = unfolded(output, wanted)
     if not len(rows):
         return None
-    url = storage.join(run_url, "attempts", f"{epoch:08d}", "folds")
-    fence.check(output, epoch)
-    snapshot = plan.write_snapshot(rows, "home", url)
+    snapshot = plan.write_attempt(rows, "home", run_url, (output, epoch), "folds")
     return snapshot, Fold(snapshot, output, epoch, wanted, metadata)
 
 

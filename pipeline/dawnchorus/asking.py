@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 import ray
 
-from dawnchorus import answers, cluster, fence, graph, plan, signals, storage, tracing
+from dawnchorus import answers, cluster, graph, plan, signals, tracing
 from dawnchorus.answers import Answered, Asking, Job
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused
-from dawnchorus.faults import first_line, our_error
+from dawnchorus.faults import first_line, our_error, with_origin
 from dawnchorus.placement import WRITE_CPUS, Resources
 from dawnchorus.records import Seconds
 from dawnchorus.sink import AnswerSink
@@ -151,9 +151,7 @@ class _Rounds:
                     return known.with_traceback(None)
                 self.num_aborts += 1
                 if known is not None:
-                    if known is not e:
-                        known.add_note(str(e))  # where it was raised, for --debug
-                    fatal = known
+                    fatal = with_origin(known, e)
                     break
                 if self.num_aborts >= _MAX_ABORTS:
                     raise
@@ -167,16 +165,15 @@ class _Rounds:
             if left.num_transient:
                 time.sleep(self.config.resume.backoff_seconds)
         if fatal is not None:
-            raise fatal  # here, where Ray's error no longer holds the graph's actors
+            raise fatal
         return None
 
     def _round(self, left: Asking) -> int:
         """One graph over what is left; returns how many steps it committed."""
         job, first = self.job, self.num_rounds == 0
-        url = storage.join(job.run_url, "attempts", f"{self.epoch:08d}", f"asks-{self.num_rounds:03d}")
+        name = f"asks-{self.num_rounds:03d}"
         self.num_rounds += 1
-        fence.check(job.output, self.epoch)
-        homes = plan.write_snapshot(left.rows, "home", url)
+        homes = plan.write_attempt(left.rows, "home", job.run_url, (job.output, self.epoch), name)
         kinds = job.resume.retry_failed if first else None
         cut = Cut(homes, job.output, job.asked, job.resume.max_attempts, kinds)
         answer = AnswerSettings(self._asked(), job.run_id, self.epoch, self.scratch)

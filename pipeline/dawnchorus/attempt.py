@@ -19,7 +19,6 @@ import ray
 
 from dawnchorus import (
     cluster,
-    fence,
     graph,
     ledger,
     logs,
@@ -27,7 +26,6 @@ from dawnchorus import (
     plan,
     publishing,
     signals,
-    storage,
     tracing,
 )
 from dawnchorus.answers import Answered, Asking
@@ -35,7 +33,7 @@ from dawnchorus.cluster import Progress
 from dawnchorus.config import EngineConfig
 from dawnchorus.errors import DataError, Fenced, RunPaused
 from dawnchorus.expected import Expected
-from dawnchorus.faults import first_line, our_error
+from dawnchorus.faults import first_line
 from dawnchorus.placement import WRITE_CPUS, Resources
 from dawnchorus.prepare import Prepared, Survey
 from dawnchorus.records import Seconds
@@ -85,10 +83,8 @@ class Attempt:
         unit_seconds = min(config.plan.unit_seconds, max(share, _SHORTEST_UNIT))
         self.unit_of = plan.assign_units(work.pending, work.pending_seconds, unit_seconds, work.alone)
         rows = plan.unit_rows(work.pending, self.unit_of, work.tries, work.committed)
-        url = storage.join(prepared.run_url, "attempts", f"{epoch:08d}", "plan")
-        # It may have waited an hour for nodes: what was forgotten meanwhile must not come back by its plan.
-        fence.check(prepared.output, epoch)
-        self.units = plan.write_snapshot(rows, "unit", url)
+        owner = (prepared.output, epoch)
+        self.units = plan.write_attempt(rows, "unit", prepared.run_url, owner, "plan")
         self.use = use.at_most(self.units.num_groups)
         self.stalled: RunPaused | None = None
 
@@ -172,7 +168,7 @@ class Attempt:
             yield
             ending = "done"
         except Exception as e:
-            ending = first_line(our_error(e) or e)
+            ending = first_line(e)
             raise
         finally:
             seconds = round(time.monotonic() - began, 3)

@@ -61,6 +61,9 @@ def manifest_ids(run_url: str) -> pa.Array:
 
 def without_void(manifest: pa.Table, mine: Reading, newer: Iterable[Reading]) -> pa.Table:
     """A run's manifest without the bad lines that newer runs have read again."""
+    bad = is_bad_line(manifest)
+    if not pc.any(bad).as_py():
+        return manifest
     for other in newer:
         if other.voids(mine):
             there = pc.is_in(manifest["recording_id"], value_set=manifest_ids(other.run_url))

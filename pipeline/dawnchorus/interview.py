@@ -34,8 +34,8 @@ from dawnchorus.kinds import refuse_unknown
 from dawnchorus.llm import Asked, asked
 from dawnchorus.outcome import Exit, answer_rows
 from dawnchorus.reconcile import Reconciliation
-from dawnchorus.report.words import length, many
-from dawnchorus.wording import be, every
+from dawnchorus.report.words import length
+from dawnchorus.wording import be, every, many
 
 
 @dataclass(frozen=True, slots=True)

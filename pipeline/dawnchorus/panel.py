@@ -15,10 +15,11 @@ from dawnchorus.errors import UserError
 from dawnchorus.progress import Status
 from dawnchorus.records import Seconds
 from dawnchorus.submission import Cluster, Submitted
-from dawnchorus.wording import span
+from dawnchorus.wording import many, span
 
 _SILENT: Seconds = 120.0
 _WIDTH = 46
+_MINUTE = "%Y-%m-%d %H:%M"
 
 
 def runs_of(output: str) -> list[Status]:
@@ -151,11 +152,10 @@ def status_rows(status: Status, now: float) -> Iterable[tuple[str, RenderableTyp
     if status.engines:
         gpus = f" on {status.gpus:g} GPUs" if status.gpus else ""
         busy = f", {status.engine_busy:.0%} busy" if status.engine_busy is not None else ""
-        engines = "1 engine" if status.engines == 1 else f"{status.engines:,} engines"
-        yield "engines", f"{engines}{gpus}{busy} ({status.engine}, {status.model})"
+        yield "engines", f"{many(status.engines, 'engine')}{gpus}{busy} ({status.engine}, {status.model})"
     if status.cost is not None:
         yield "cost so far", f"${status.cost:,.2f}"
-    began = time.strftime("%Y-%m-%d %H:%M", time.localtime(status.started_at))
+    began = time.strftime(_MINUTE, time.localtime(status.started_at))
     heard = "" if status.is_over else f", last heard {span(max(0.0, now - status.updated_at))} ago"
     yield "began", f"{began} on {status.host}{heard}"
     if status.submission_id:
@@ -166,7 +166,7 @@ def _until(when: float, now: float) -> str:
     """A time of day here, with its date where that is not today's."""
     then = time.localtime(when)
     near = then[:3] == time.localtime(now)[:3]
-    return time.strftime("%H:%M" if near else "%Y-%m-%d %H:%M", then)
+    return time.strftime("%H:%M" if near else _MINUTE, then)
 
 
 def _share(status: Status) -> float:
@@ -208,7 +208,7 @@ def runs_table(runs: list[Status], now: float | None = None) -> Table:
     for s in runs:
         word, colour = condition(s, None, now)
         share = f"{_share(s):.0%} of {span(s.total_audio)}" if s.total_audio else ""
-        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(s.started_at))
+        began = time.strftime(_MINUTE, time.localtime(s.started_at))
         rtfx = f"{s.rtfx:.1f}" if s.rtfx else ""
         counts = f"{s.num_done:,} of {s.num_recordings:,}"
         table.add_row(s.run_id, Text(word, style=colour), share, counts, f"{s.num_failed:,}", rtfx, began)

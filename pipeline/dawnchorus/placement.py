@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from dawnchorus.config import EngineConfig, RunConfig, WorkersConfig
 from dawnchorus.errors import ConfigError
+from dawnchorus.wording import many
 
 # Whisper tiny.en, 32 files on 2 cores, medians of three: rtfx 25.5 with 16 rows, 25.8 with 8, 26.0 with 4.
 CPU_WINDOW_ROWS = 8
@@ -112,7 +113,7 @@ def _has_labels(node: Node, labels: Mapping[str, str]) -> bool:
 
 
 def _engines(num: int) -> str:
-    return f"{num:,} engine{'' if num == 1 else 's'}"
+    return many(num, "engine")
 
 
 def room(node: Node, cpus_each: float, gpus_each: float) -> int:

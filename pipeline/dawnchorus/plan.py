@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dawnchorus import storage
+from dawnchorus import fence, storage
 from dawnchorus.config import PublishConfig, ResumeConfig
 from dawnchorus.records import Seconds
 from dawnchorus.schema import HOME_ROWS, UNIT_ROWS
@@ -258,6 +258,19 @@ class Snapshot:
         file, index = divmod(group, GROUPS_PER_FILE)
         with storage.open_input(storage.join(self.url, f"plan-{file:05d}.parquet")) as f:
             return pq.ParquetFile(f).read_row_group(index)
+
+
+def write_attempt(table: pa.Table, key: str, run_url: str, owner: tuple[str, int], name: str) -> Snapshot:
+    """`write_snapshot` among the notes `name` of an attempt, for who owns the output: `owner` is its URL and
+    the epoch. They have addresses and references, and days may have passed since they were read: what was
+    forgotten meanwhile must not come back by them.
+
+    Raises:
+        Fenced: another run owns the output by now.
+    """
+    output, epoch = owner
+    fence.check(output, epoch)
+    return write_snapshot(table, key, storage.join(run_url, "attempts", f"{epoch:08d}", name))
 
 
 def write_snapshot(table: pa.Table, key: str, url: str) -> Snapshot:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import earlier, fence, ledger, plan, storage, tracing
+from dawnchorus import earlier, ledger, plan, storage, tracing
 from dawnchorus.assemble import RunFacts
 from dawnchorus.config import PublishConfig
 from dawnchorus.prepare import Prepared
@@ -116,10 +116,7 @@ def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Pu
     seconds = plan.estimated_seconds(job.manifest)
     homes = plan.assign_homes(job.manifest, seconds, transcripts, job.facts.run_id, job.config)
     rows = plan.home_rows(job.manifest, homes, recordings, chunks)
-    url = storage.join(job.run_url, "attempts", f"{epoch:08d}", "homes")
-    # The list has addresses and references: what was forgotten since then must not come back by it.
-    fence.check(job.output, epoch)
-    snapshot = plan.write_snapshot(rows, "home", url)
+    snapshot = plan.write_attempt(rows, "home", job.run_url, (job.output, epoch), "homes")
     return snapshot, Publish(snapshot, job.output, epoch, job.facts, job.metadata)
 
 

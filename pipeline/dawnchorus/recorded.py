@@ -19,7 +19,7 @@ from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
 from dawnchorus.cluster import Progress
 from dawnchorus.errors import Fenced
-from dawnchorus.faults import first_line, our_error
+from dawnchorus.faults import first_line
 from dawnchorus.outcome import Exit, Outcome, exit_of
 from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
@@ -254,4 +254,4 @@ def failed(kinds: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "Stopped; run the same command to go on."
-    return first_line(our_error(error) or error)
+    return first_line(error)

@@ -29,7 +29,7 @@ from dawnchorus import (
 from dawnchorus.attempt import Attempt, Ui
 from dawnchorus.config import RunConfig
 from dawnchorus.errors import RunPaused
-from dawnchorus.faults import first_line, our_error
+from dawnchorus.faults import first_line, our_error, with_origin
 from dawnchorus.outcome import Exit, Outcome, exit_code, message
 from dawnchorus.placement import Resources
 from dawnchorus.prepare import (
@@ -42,7 +42,7 @@ from dawnchorus.prepare import (
 )
 from dawnchorus.reconcile import reconcile
 from dawnchorus.recorded import Recorded
-from dawnchorus.report.words import many
+from dawnchorus.wording import many
 
 _MAX_ABORTS = 3
 
@@ -144,9 +144,7 @@ def _passes(
                 return known.with_traceback(None)
             aborts += 1
             if known is not None:
-                if known is not e:
-                    known.add_note(str(e))  # where it was raised, for --debug
-                fatal = known
+                fatal = with_origin(known, e)
                 break
             if aborts >= _MAX_ABORTS:
                 raise
@@ -156,7 +154,7 @@ def _passes(
         cluster.free_stopped_graphs()
     else:
         raise AssertionError(f"{len(work.pending)} recordings are still pending after every attempt")
-    raise fatal  # here, where Ray's error no longer holds the graph's actors
+    raise fatal
 
 
 @tracing.span("publish")

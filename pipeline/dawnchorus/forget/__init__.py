@@ -19,7 +19,7 @@ from dawnchorus.errors import UserError
 from dawnchorus.forget import naming, sweep
 from dawnchorus.forget.naming import Target
 from dawnchorus.forgotten import Tombstone
-from dawnchorus.report.words import many
+from dawnchorus.wording import many
 
 _MAX_SWEEPS = 5
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from dawnchorus import scoring
 from dawnchorus.errors import UserError
 from dawnchorus.report.tables import brief, keys
-from dawnchorus.report.words import many
+from dawnchorus.wording import many
 
 _BUDGET_CHARACTERS = 2_000_000
 _WORST = 8

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from dawnchorus import export, ledger, storage
 from dawnchorus.report.markup import escape, number, say, table, where
-from dawnchorus.report.words import length, many
+from dawnchorus.report.words import length
+from dawnchorus.wording import many
 
 _EXAMPLES = 3
 _MAX_NAMES = 40

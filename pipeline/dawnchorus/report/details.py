@@ -10,7 +10,7 @@ import yaml
 from dawnchorus.report import charts, words
 from dawnchorus.report.markup import code, escape, moment, number, say, table, where
 from dawnchorus.report.words import cut, length
-from dawnchorus.wording import every
+from dawnchorus.wording import every, many
 
 _MAX_KINDS = 50
 _MAX_WORKERS = 24
@@ -63,8 +63,8 @@ def accuracy(report: Report) -> str:
         note = f"<section><h2>Word error rate</h2><p>{escape(wer['note'])}</p></section>\n"
         return note if wer["note"] else ""
     said = (
-        f"{wer['wer']:.2%} over {words.many(wer['num_words'], 'reference word')} in "
-        f"{words.many(wer['num_recordings'], 'recording')}: {wer['substitutions']:,} substituted, "
+        f"{wer['wer']:.2%} over {many(wer['num_words'], 'reference word')} in "
+        f"{many(wer['num_recordings'], 'recording')}: {wer['substitutions']:,} substituted, "
         f"{wer['deletions']:,} left out, {wer['insertions']:,} added. {wer['note']}"
     )
     said += "" if words.enough(wer) else f" Below {words.FEWEST_WORDS} reference words it says little."

@@ -14,6 +14,7 @@ from dawnchorus.report import answers, charts, details, quotes, words
 from dawnchorus.report.details import Report
 from dawnchorus.report.markup import code, escape, moment, number
 from dawnchorus.report.words import length
+from dawnchorus.wording import many
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -76,9 +77,9 @@ def _numbers(report: Report) -> str:
     tiles = [
         ("recordings", f"{totals['recordings']:,}", _collapsed(totals)),
         ("of audio", length(audio), f"{length(report['coverage'].get('silent', 0.0))} silent"),
-        ("of work", length(spent["wall_seconds"]), words.many(len(report["attempts"]), "attempt")),
+        ("of work", length(spent["wall_seconds"]), many(len(report["attempts"]), "attempt")),
         ("rtfx", number(spent["rtfx"]), f"an engine at work: {_plain(spent['engine_rtfx'])}"),
-        ("words", words.short(totals["words"]), words.many(spent["num_chunks"], "chunk")),
+        ("words", words.short(totals["words"]), many(spent["num_chunks"], "chunk")),
         (
             "failed",
             f"{totals['failed']:,}",
@@ -101,9 +102,9 @@ def _plain(value: float | None) -> str:
 def _collapsed(totals: Mapping[str, int]) -> str:
     said = []
     if totals["duplicates"]:
-        said.append(f"{words.many(totals['duplicates'], 'duplicate')} collapsed")
+        said.append(f"{many(totals['duplicates'], 'duplicate')} collapsed")
     if totals["bad_lines"]:
-        said.append(words.many(totals["bad_lines"], "unreadable line"))
+        said.append(many(totals["bad_lines"], "unreadable line"))
     if totals.get("forgotten"):
         said.append(f"{totals['forgotten']:,} forgotten")
     return ", ".join(said) or f"{totals['ok']:,} with speech"

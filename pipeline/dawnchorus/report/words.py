@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dawnchorus.records import Seconds
-from dawnchorus.wording import be, every
-from dawnchorus.wording import many as many
+from dawnchorus.wording import be, every, many
 
 _HINTS = {
     "not_found": "Check the path in the manifest, and whether the upload was finished.",
