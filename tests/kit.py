@@ -125,6 +125,17 @@ class Command:
         assert expect is None or code == expect, f"exit code {code}, not {expect}:\n{text}"
         return text
 
+    def interrupted(self, condition: Callable[[], bool]) -> str:
+        """Press Ctrl-C once a condition holds; returns what it has printed."""
+        process = self.start()
+        try:
+            assert wait_for(condition, process)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130
+        finally:
+            kill(process)
+        return self.said.read_text()
+
     def calls(self) -> list[dict[str, Any]]:
         """What the engine transcribed, in order."""
         if not self.log.exists():

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from dawnchorus import storage
 from dawnchorus.errors import ConfigError, StorageUnavailable, Terminal, Transient, UserError
 from dawnchorus.storage.problems import explain
 from s3_server import ACCESS_KEY, S3Server
+from web import answering
 
 MAX = 1 << 30
 
@@ -435,15 +436,8 @@ def web(answer: Answer) -> Iterator[str]:
         def log_message(self, *args: object) -> None:
             return
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(params=["http", "s3"])

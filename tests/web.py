@@ -55,12 +55,20 @@ def serving(folder: Path) -> Iterator[Web]:
         def log_message(self, format: str, *args: object) -> None:
             """Quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    web.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    with answering(Handler) as port:
+        web.url = f"http://127.0.0.1:{port}"
+        yield web
+
+
+@contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    """The port on loopback where a handler answers."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    # Looks every 0.02 s whether it is to end: the default of 0.5 s would be most of a short test.
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield web
+        yield server.server_port
     finally:
         server.shutdown()
         server.server_close()

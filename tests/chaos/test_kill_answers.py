@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,14 +78,7 @@ def test_killed_while_it_folds_it_has_what_an_unbroken_run_has(tmp_path: Path, a
 @pytest.mark.slow
 def test_ctrl_c_while_it_asks_folds_what_is_there(tmp_path: Path, audio: Path) -> None:
     mine = Command(str(audio), tmp_path / "out", dict(SETTINGS))
-    process = mine.start()
-    try:
-        assert wait_for(moment("asked", mine.output), process)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-    finally:
-        kill(process)
-    said = mine.said.read_text()
+    said = mine.interrupted(moment("asked", mine.output))
     assert "run the same command to go on" in said
     assert "Traceback" not in said
     answers = [a for r in transcripts(mine.output).to_pylist() for a in r["answers"]]

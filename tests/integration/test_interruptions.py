@@ -122,14 +122,7 @@ def test_ctrl_c_publishes_what_is_complete_and_says_how_to_go_on(tmp_path: Path)
         "workers.window_rows": 2,
     }
     mine = Command(str(audio), tmp_path / "out", settings)
-    process = mine.start()
-    try:
-        assert wait_for(lambda: len(parts(mine.output)) >= 2, process)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-    finally:
-        kill(process)
-    said = mine.said.read_text()
+    said = mine.interrupted(lambda: len(parts(mine.output)) >= 2)
     assert "run the same command to go on" in said
     assert "Traceback" not in said
     assert len(transcripts(mine.output)) >= 1
