@@ -23,7 +23,7 @@ SOURCE = Path(dawnchorus.__file__).parent
         ("vad.enabled=maybe", "'maybe' is not true or false ("),
         ("manifest.format=xx", "'xx' is not 'auto', "),
         ("audio.channels=foo", "audio.channels: 'foo' is not 'mix' or 'separate'"),
-        ("llm.model=x", "llm.model is for the model of llm.engine, which is not set"),
+        ("llm.model=x", "llm.model needs an llm.engine, such as hf (ask: --engine hf)"),
         *((f"sample={s}", f"{s!r} is not a share such as 1%") for s in ("150%", "abc", "0%", "1e3%", "nan%")),
         *(
             (f"run_id={r}", f"{r!r} is no name of a folder")

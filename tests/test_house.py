@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import itertools
 import json
 import re
 import runpy
@@ -149,6 +150,26 @@ def test_every_dependency_is_pinned_and_no_build_of_torch() -> None:
         if requirement.name != project["name"]:
             pin = str(pins[_canonical(requirement.name)].specifier).removeprefix("==")
             assert requirement.specifier.contains(pin), f"{requirement} is not met by {pin}: make lock"
+
+
+def test_what_is_imported_is_declared() -> None:
+    """A package that only another one brings along may be gone with that one's next version."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = (*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values()))
+    declared = {_canonical(Requirement(w).name) for w in wanted}
+    imported = {name for path in MODULES for name in _imports(path)} - sys.stdlib_module_names
+    sources = metadata.packages_distributions()
+    undeclared = {name for name in imported if declared.isdisjoint(map(_canonical, sources.get(name, ())))}
+    assert not undeclared
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """First names of what a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module.partition(".")[0]
 
 
 def _canonical(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The command that installs an extra of this distribution, into this Python, from where it came from.
+"""What is installed, and the command that adds an extra of this distribution, from where it came from.
 
 Knows no engine. The distribution is on no index: what was installed from a folder is named by that folder.
 """
@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from dawnchorus.errors import EngineUnavailable
+
 
 @functools.cache
 def command(extra: str) -> str:
@@ -23,6 +25,18 @@ def command(extra: str) -> str:
     versions = folder / "infra" / "constraints.txt"
     tested = ["-c", str(versions)] if versions.is_file() else []
     return shlex.join([sys.executable, "-m", "pip", "install", *tested, "-e", f"{folder}[{extra}]"])
+
+
+def versions(extra: str, *packages: str) -> dict[str, str]:
+    """The packages' versions without the build: a driver may have torch for CPUs, and workers for GPUs.
+
+    Raises:
+        EngineUnavailable: one of them is not installed; says the command that adds `extra`.
+    """
+    try:
+        return {p: metadata.version(p).partition("+")[0] for p in packages}
+    except metadata.PackageNotFoundError as e:
+        raise EngineUnavailable(f"{e.name} is not installed.", command(extra)) from e
 
 
 def _checkout() -> Path | None:

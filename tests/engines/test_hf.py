@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -211,6 +212,19 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         engine(tmp_path / "nothing").identity()
     with pytest.raises(ConfigError, match="batch_tokens"):
         engine(tmp_path, no_such_option=1)
+
+
+def test_a_hub_that_does_not_answer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]  # and refused from here on
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(EngineUnavailable, match=r"does not answer \(ConnectError\)"):
+        hub.claimed_sha256(tmp_path, "nobody/no-such-model", "model.safetensors")
+    with pytest.raises(EngineUnavailable, match="cannot be reached"):
+        hub.fetch("nobody/no-such-model", None, ("*",), "")
 
 
 def test_the_context_is_the_models_unless_asked_for_less(folder: Path) -> None:

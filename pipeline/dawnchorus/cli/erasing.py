@@ -33,7 +33,7 @@ def forget(
     ] = False,
     take_over: TakeOver = False,
 ) -> None:
-    """Remove recordings from everything an output holds; they stay forgotten: no run transcribes them again.
+    """Remove recordings from everything an output holds, for good. No run transcribes them again.
 
     The same command finishes what was cut off.
     """

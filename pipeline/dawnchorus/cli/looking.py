@@ -52,7 +52,7 @@ def export(
         typer.Option("--answer", "-a", metavar="NAME", help="With txt: this answer of LLM mode instead."),
     ] = None,
 ) -> None:
-    """Write transcripts as subtitles, text, JSON lines (with answers) or a NeMo manifest with pred_text."""
+    """Write transcripts as subtitles, text, JSON or a NeMo manifest. JSON lines have the answers, too."""
     from dawnchorus import export as exporting
 
     with plainly():
@@ -61,7 +61,7 @@ def export(
 
 
 def doctor(arguments: ConfigArguments = None, input: Input = None, output: Output = None) -> None:
-    """Check this machine (and, with a configuration, its storage), and say how to mend what is missing."""
+    """Check this machine and say how to mend what is missing. With a configuration: its storage, too."""
     from dawnchorus import doctor as examining
 
     with plainly():

@@ -67,7 +67,7 @@ def plan(
     redo: Redo = False,
     keep_old: KeepOld = False,
 ) -> None:
-    """Show what a run would do, where, and what that takes; writes nothing. Joins a cluster only to look."""
+    """Show what a run would do, where, and what that takes. Writes nothing; joins a cluster only to look."""
     given = locals()
     from dawnchorus import cluster
     from dawnchorus.placement import NoRoom
@@ -94,7 +94,7 @@ def assemble(
     output: OutputArgument,
     take_over: TakeOver = False,
 ) -> None:
-    """Publish every complete recording that a stopped run left in chunks/; needs no engine and no Ray."""
+    """Publish every complete recording that a stopped run left. Needs no engine and no Ray."""
     from dawnchorus import answers, publishing, storage
     from dawnchorus.fence import Fence
 
@@ -141,7 +141,7 @@ def ask(
     plan: Annotated[bool, typer.Option("--plan", help="Only say what it would do.")] = False,
     take_over: TakeOver = False,
 ) -> None:
-    """Ask a language model about the transcripts of an output; run the same command again to resume."""
+    """Ask a language model about the transcripts of an output. Run the same command again to resume."""
     from dawnchorus import interview
     from dawnchorus.terminal import rows_table
 

@@ -16,7 +16,7 @@ def bundle(
         str | None, typer.Option("--revision", help="Commit of a hub model; the known one if not given.")
     ] = None,
 ) -> None:
-    """Copy a model, its tokenizer and attribution to where machines without the hub find it, with hashes."""
+    """Copy a model to where machines without the hub find it. With its tokenizer, attribution and hashes."""
     from dawnchorus.engines import salm_bundle
 
     with plainly():

@@ -70,7 +70,7 @@ def submit(
         bool, typer.Option("--shared-paths", help="Every node has the local paths of the configuration.")
     ] = False,
 ) -> None:
-    """Start a run on a cluster and come back at once; the same command again goes on with it."""
+    """Start a run on a cluster and come back at once. The same command again goes on with it."""
     given = {k: v for k, v in locals().items() if k not in ("address", "shared_paths")}
     from dawnchorus import submission
 
@@ -96,7 +96,7 @@ def status(
     run: RunId = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep looking until the run ends.")] = False,
 ) -> None:
-    """Say how a run is: from its output alone, and from the cluster too where an address is given."""
+    """Say how a run is. From its output alone, and from the cluster too where an address is given."""
     from dawnchorus import panel, storage
 
     with plainly():

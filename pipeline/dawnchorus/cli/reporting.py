@@ -26,7 +26,7 @@ def report(
     ] = None,
     open_it: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Say what a run came to and where its report is; from the output alone, so the cluster may be gone."""
+    """Say what a run came to and where its report is. From the output alone: the cluster may be gone."""
     from dawnchorus import reports, storage
     from dawnchorus.report import words
 

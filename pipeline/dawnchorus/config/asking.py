@@ -64,5 +64,5 @@ class LlmConfig(Section):
         named = ("model", "revision", "device", "dtype", "options")
         given = [n for n in named if getattr(self, n) != type(self).model_fields[n].default]
         if self.engine is None and given:
-            raise ValueError(f"llm.{given[0]} is for the model of llm.engine, which is not set")
+            raise ValueError(f"llm.{given[0]} needs an llm.engine, such as hf (ask: --engine hf)")
         return self

@@ -13,7 +13,6 @@ Options (`engine.options`):
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import json
 import os
 import threading
@@ -111,6 +110,7 @@ class HfLanguageModel:
     def identity(self) -> Identity:
         """Name, commit and hashes. The weights of a hub model are not downloaded for it, those in a bucket
         are."""
+        versions = installing.versions("hf", "torch", "transformers")
         folder = self._folder
         names = hub.weight_files(folder)
         if is_remote(self._model_name):
@@ -129,8 +129,7 @@ class HfLanguageModel:
             "files_sha256": hub.digest((p.name, hub.actual_sha256(p)) for p in small),
             # As asked for: the driver may have another device than the workers.
             "dtype": self._config.dtype,
-            "torch": _version("torch").partition("+")[0],
-            "transformers": _version("transformers"),
+            **versions,
         }
         revision = hub.commit(folder, self._model_name) or f"sha256:{weights[:12]}"
         name = storage.redact(self._model_name)
@@ -285,10 +284,3 @@ def _renderer(tokenizer: Any) -> Any:
         return rendered
 
     return render
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError as e:
-        raise EngineUnavailable(f"{package} is not installed.", INSTALL) from e

@@ -55,7 +55,7 @@ def fetch(
             raise EngineUnavailable(f"There is no folder {model}.", "Check engine.model.")
         return folder
     try:
-        import httpx
+        import httpx2
         from huggingface_hub import snapshot_download
     except ImportError as e:
         raise EngineUnavailable("huggingface_hub is not installed.", install) from e
@@ -63,7 +63,7 @@ def fetch(
         found = snapshot_download(
             model, revision=revision, allow_patterns=list(patterns), ignore_patterns=["*/*"]
         )
-    except (OSError, ValueError, httpx.HTTPError) as e:
+    except (OSError, ValueError, httpx2.HTTPError) as e:
         raise EngineUnavailable(
             f"The model {model!r} is not in the cache, and the hub did not give it: {refusal(e)}.",
             "Check engine.model and the network, or name a local folder.",
@@ -109,12 +109,12 @@ def claimed_sha256(folder: Path, model: str, name: str) -> str | None:
 
 
 def _sha256_on_hub(model: str, revision: str) -> dict[str, str]:
-    import httpx
+    import httpx2
     from huggingface_hub import HfApi
 
     try:
         files = HfApi().model_info(model, revision=revision, files_metadata=True).siblings or ()
-    except (OSError, ValueError, httpx.HTTPError) as e:
+    except (OSError, ValueError, httpx2.HTTPError) as e:
         raise EngineUnavailable(
             f"The weights of {model!r} are not in the cache, and the hub does not answer "
             f"({type(e).__name__}).",

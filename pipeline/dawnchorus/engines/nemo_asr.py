@@ -19,7 +19,6 @@ Options (`engine.options`):
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import os
 import pickle
 import tarfile
@@ -89,6 +88,7 @@ class NemoAsrEngine:
     def identity(self) -> Identity:
         """Name, commit and the hash of the `.nemo` file; a hub model is not downloaded for it,
         one in a bucket is."""
+        versions = installing.versions("nemo", "nemo_toolkit", "torch")
         folder, name = self._place
         sha256 = hub.claimed_sha256(folder, self._source, name)
         model = storage.redact(self._model_name)
@@ -98,8 +98,7 @@ class NemoAsrEngine:
             "weights_sha256": sha256,
             # As asked for: the driver may have another device than the workers.
             "dtype": self._config.dtype,
-            "nemo_toolkit": _version("nemo_toolkit"),
-            "torch": _version("torch").partition("+")[0],
+            **versions,
             "language": self._options["language"],
         }
         revision = hub.commit(folder, self._source) or f"sha256:{sha256[:12]}"
@@ -283,10 +282,3 @@ class NemoAsrEngine:
         if self._config.dtype != "auto":
             return self._config.dtype
         return "bfloat16" if self._device() == "cuda" else "float32"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError as e:
-        raise EngineUnavailable(f"{package} is not installed.", INSTALL) from e

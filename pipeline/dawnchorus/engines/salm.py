@@ -24,7 +24,6 @@ Options (`engine.options`):
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import os
 import threading
@@ -33,7 +32,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from dawnchorus import storage
+from dawnchorus import installing, storage
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import hub, memory, salm_files
 from dawnchorus.engines.base import Identity, Licence, Request, Waveform
@@ -80,12 +79,9 @@ class SalmEngine:
     def identity(self) -> Identity:
         """Name, revision and hashes; fetches configuration and tokenizer, never the weights, if these
         have a hash where they come from."""
+        versions = installing.versions("nemo", "nemo_toolkit", "transformers", "torch")
         files, _ = self._frame()
         digest = files.weights_sha256 or hub.actual_sha256(files.config.with_name(WEIGHTS))
-        try:
-            versions = {p: _version(p) for p in ("nemo_toolkit", "transformers", "torch")}
-        except importlib.metadata.PackageNotFoundError as e:
-            raise EngineUnavailable(f"{e.name} is not installed.", INSTALL) from e
         facts = {
             "weights_sha256": digest,
             **salm_files.content_facts(files),
@@ -292,8 +288,3 @@ def _is_oom(e: Exception) -> bool:
 
         torch.cuda.empty_cache()
     return found
-
-
-def _version(package: str) -> str:
-    """Without the build: a driver may have torch for CPUs where workers have it for GPUs."""
-    return importlib.metadata.version(package).partition("+")[0]
