@@ -47,7 +47,7 @@ bench: .venv/.ready-dev ## Throughput on this machine
 	$(BIN)/python tests/bench/throughput.py $(ARGS)
 
 bench-salm: .venv/.ready-dev ## Throughput of Canary-Qwen's architecture on this GPU, against NeMo's own and the physical bound
-	PYTHONPATH=tests $(BIN)/python tests/bench/salm.py $(ARGS)
+	PYTHONPATH=tests PYTORCH_ALLOC_CONF=expandable_segments:True $(BIN)/python tests/bench/salm.py $(ARGS)
 
 bench-accuracy: .venv/.ready-dev ## Word error rates of segmentation settings
 	$(BIN)/python tests/bench/accuracy.py $(ARGS)

@@ -82,7 +82,7 @@ def test_an_engine_that_has_a_gpu_uses_it_and_one_for_the_cpu_takes_none() -> No
     nodes = [Node(8, 2, "L4")]
     given = run()
     assert share_out(given, nodes).shares(given.engine).device == "cuda"
-    assert share_out(given, [Node(8)]).shares(given.engine).device == "auto"
+    assert share_out(given, [Node(8)]).shares(given.engine).device == "cpu", "eight would share its GPU"
     on_cpu = run(engine__device="cpu")
     use = share_out(on_cpu, nodes)
     assert (use.gpus_per_engine, use.shares(on_cpu.engine).device) == (0.0, "cpu")

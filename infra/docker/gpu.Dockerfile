@@ -28,11 +28,12 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir dist . \
         --prefix=/install --constraint constraints.txt "${wheel}[nemo,whisper,score,cluster,otel]"
 
 FROM docker.io/library/python:3.11.14-slim-bookworm
-# rsync: `ray up` copies files into the container with it. wget: KubeRay before 1.6 probes with it.
+# rsync: `ray up` copies files into the container with it. wget: KubeRay before 1.6 probes with it. gcc:
+# Triton builds its driver when `decoder: static` compiles its first kernel.
 # Debian removes superseded versions from its mirrors, so pinned ones would soon not build.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends rsync wget \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev rsync wget \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --user-group --create-home dawnchorus \
     && install --directory --owner=dawnchorus --group=dawnchorus /models

@@ -36,7 +36,12 @@ _MIB = 1024 * 1024
 _ACCELERATOR = "accelerator_type:"
 """Ray's resource of a node with that GPU, such as `accelerator_type:H100`."""
 _LOOK_SECONDS = 1.0
-_WORKER_ENV = {"OMP_NUM_THREADS": "1"}
+_WORKER_ENV = {
+    "OMP_NUM_THREADS": "1",
+    # A cache that grows with every token leaves holes that the next size does not fit: in an emulation of
+    # torch's allocator 11 GiB of Canary-Qwen's cache held all 60 GiB there were; so it holds 11.1.
+    "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+}
 
 
 def joined(config: RunConfig) -> str | None:

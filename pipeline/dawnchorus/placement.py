@@ -78,11 +78,13 @@ class Resources:
     def shares(self, engine: EngineConfig) -> EngineConfig:
         """An engine's configuration with as many threads as a replica has CPUs, and as much of a GPU's
         memory as it has of the GPU, unless it says. One that has a GPU uses it, or fails: on a node with a
-        broken driver it would else hold the GPU for a night and work on the CPU."""
+        broken driver it would else hold the GPU for a night and work on the CPU. One that has none leaves
+        the node's alone: Ray hides no GPU from it, and as many as there are cores would share the first."""
         each = self.gpus_per_engine
         share = engine.memory_share or (each if 0 < each < 1 else None)
         threads = engine.threads or max(1, int(self.cpus_per_engine))
-        device = "cuda" if each and engine.device == "auto" else engine.device
+        own = "cuda" if each else "cpu"
+        device = own if engine.device == "auto" else engine.device
         return engine.model_copy(update={"threads": threads, "memory_share": share, "device": device})
 
     def sentence(self) -> str:

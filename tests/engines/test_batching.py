@@ -79,6 +79,7 @@ def test_a_short_answer_is_an_error() -> None:
         (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
         (RuntimeError("CUDA failed with error out of memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
         (MemoryError(), True),
         (MemoryError("Unable to allocate 8.00 PiB for an array"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),

@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import logging
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -305,10 +307,22 @@ def test_every_decoder_transcribes_the_same(engine: SalmEngine, clips: list[Wave
 
 @pytest.mark.slow
 def test_the_continuous_decoder_says_what_went_wrong_and_goes_on(
-    checkpoint: Path, clips: list[Waveform]
+    checkpoint: Path, clips: list[Waveform], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
+    from transformers.generation.continuous_batching.cache import PagedAttentionCache
 
+    # pytest keeps what is logged, and with it the traceback and all that hangs on it
+    monkeypatch.setattr(logging.getLogger("ContinuousBatchingLogger"), "disabled", True)
+    made: list[weakref.ref[PagedAttentionCache]] = []
+    make = PagedAttentionCache.__init__
+
+    def note(self: PagedAttentionCache, *args: Any, **kwargs: Any) -> None:
+        assert not [m for m in made if m() is not None], "it would be sized by what that one leaves"
+        made.append(weakref.ref(self))
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(PagedAttentionCache, "__init__", note)
     other = loaded(decoder="continuous")
     expected = other.transcribe(clips[:2])
 
@@ -322,6 +336,7 @@ def test_the_continuous_decoder_says_what_went_wrong_and_goes_on(
         handle.remove()
     assert [h.error.kind if h.error else "" for h in found] == ["out_of_memory"] * 2
     assert other.transcribe(clips[:2]) == expected
+    assert len(made) > 3
     other.close()
 
 

@@ -50,10 +50,13 @@ def pack(sizes: Sequence[float], budget: float) -> list[list[int]]:
 def is_out_of_memory(e: Exception) -> bool:
     """Whether an error says that memory did not suffice; torch and CTranslate2 say it by RuntimeErrors.
 
-    After an illegal memory access a process can use its GPU no more: no batch is too small for that."""
+    cuBLAS and cuDNN, which take memory beside torch, say only STATUS_ALLOC_FAILED. After an illegal memory
+    access a process can use its GPU no more: no batch is too small for that."""
     said = str(e).lower()
-    broken = "memory access" in said
-    return isinstance(e, MemoryError) or (isinstance(e, RuntimeError) and "memory" in said and not broken)
+    short = "memory" in said and "memory access" not in said
+    return isinstance(e, MemoryError) or (
+        isinstance(e, RuntimeError) and (short or "status_alloc_failed" in said)
+    )
 
 
 def run_in_batches(

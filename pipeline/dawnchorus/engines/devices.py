@@ -9,11 +9,17 @@ import importlib
 import re
 
 from dawnchorus.errors import EngineUnavailable
+from dawnchorus.records import Hypothesis
 
 ADVICE = (
-    "Check nvidia-smi: the NVIDIA driver may be missing or too old, or the container has no GPU "
-    "(docker run --gpus all). Or use the CPU: device=cpu."
+    "Check nvidia-smi: the NVIDIA driver may be missing or too old, the container may have no GPU "
+    "(docker run --gpus all), or the GPU be full. Or use the CPU: device=cpu."
 )
+_CUBLAS = (
+    "CTranslate2 wants CUDA 12's: pip install nvidia-cublas-cu12==12.9.1.4, with its lib folder in "
+    "LD_LIBRARY_PATH. Or use the CPU: device=cpu."
+)
+"""It looks for them when it computes for the first time, not when it loads a model."""
 _OF_A_GPU = re.compile(r"cuda|cublas|cudnn|nvidia", re.IGNORECASE)
 
 
@@ -35,7 +41,19 @@ def require(engine: str, device: str) -> None:
 
 def fix_of(error: Exception, otherwise: str) -> str:
     """How to mend what the loading of a model raised: a fault of the GPU is no fault of the model."""
+    if "libcublas.so.12" in str(error):
+        return _CUBLAS
     return ADVICE if _OF_A_GPU.search(str(error)) else otherwise
+
+
+def prove(first: Hypothesis) -> None:
+    """Nothing, if the first second that a loaded model transcribed is no error.
+
+    Raises:
+        EngineUnavailable: it is one: the GPU may be full already. An archive would fail chunk by chunk.
+    """
+    if first.error is not None:
+        raise EngineUnavailable(f"The model is loaded and does not run: {first.error.message}", ADVICE)
 
 
 def _cuda(engine: str) -> tuple[bool, str]:

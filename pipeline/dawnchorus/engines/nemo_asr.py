@@ -148,7 +148,7 @@ class NemoAsrEngine:
         except _BROKEN as e:
             fix = INSTALL if isinstance(e, ImportError) else devices.fix_of(e, "Download it anew.")
             raise EngineUnavailable(f"The model in {path} cannot be loaded: {e}.", fix) from e
-        self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)])
+        devices.prove(*self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)]))
         gauge = memory.gauge(self._config, str(self._device()))
         self._batch_seconds = memory.settle(self._config, gauge, self.max_chunk_seconds, self._warm_up)
 

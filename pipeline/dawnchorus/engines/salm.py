@@ -10,14 +10,15 @@ and redone, then flagged. All of it is greedy and depends on the chunk alone, ne
 `model`: a hub name, a folder, or the URL of a bundle (see `dawnchorus bundle`).
 Options (`engine.options`):
     decoder: how text is generated; the ids are the same in float32. `eager` (default); `static`: fixed
-        shapes, for GPUs; `continuous`: rows that finish make room for others at once. LLM mode is
-        always `eager`: recorded kernels hold the weights with the adapter.
+        shapes, for GPUs; `continuous`: rows that finish make room for others at once (on a GPU it wants
+        flash-attn). LLM mode is always `eager`: recorded kernels hold the weights with the adapter.
     prompt: the user turn before the audio; default as the model was trained.
     tokens_per_second, tokens_extra, max_tokens: most tokens of a chunk's text: 6 per second and 16 more,
         256 at most. Fast English has 3 to 4.5 a second.
     silence_dbfs: float, default -70; a chunk without a tenth of a second louder than this is `empty`:
         the model writes words on silence.
-    decoder_seconds: padded audio seconds of one batch of the language model; default 4 x batch_seconds.
+    decoder_seconds: padded audio seconds of one batch of the language model; default 4 x batch_seconds
+        (`static`: 2 x, for it pads rows to a power of two).
     batch_tokens: padded tokens of one LLM-mode batch; default 32768 (3.6 GB of cache for Canary-Qwen).
     context_tokens: most tokens of a prompt and its answer; default what the language model allows.
 """
@@ -34,7 +35,7 @@ import numpy as np
 
 from dawnchorus import installing, storage
 from dawnchorus.config import EngineConfig
-from dawnchorus.engines import hub, memory, salm_files
+from dawnchorus.engines import devices, hub, memory, salm_files
 from dawnchorus.engines.base import Identity, Licence, Request, Waveform
 from dawnchorus.engines.batching import is_out_of_memory, run_in_batches
 from dawnchorus.engines.chat import Vocabulary, answer, frame, too_long
@@ -114,18 +115,17 @@ class SalmEngine:
         if dtype == "auto":
             dtype = "float32" if device == "cpu" else "bfloat16"
         self._vocabulary = Vocabulary.from_file(files.tokenizer / "tokenizer.json")
+        gauge = memory.gauge(self._config, device)  # limits this replica, before it takes anything
         self._model = salm_model.load(files, device, dtype)
         prompt = self._model.prompt(self._options["prompt"])
         self._before, self._after = map(self._model.embed, prompt)
-        self.transcribe([np.full(self.sampling_rate, 0.01, np.float32)])
-        gauge = memory.gauge(self._config, device)
+        devices.prove(*self.transcribe([np.full(self.sampling_rate, 0.01, np.float32)]))
         self._batch_seconds = memory.settle(self._config, gauge, self.max_chunk_seconds, self._warm_up)
 
     def _warm_up(self, budget: Seconds) -> None:
         """Decode noise: a batch of the decoder, which is several of the encoder."""
         self._batch_seconds = budget
-        decoded = self._options["decoder_seconds"] or 4 * budget
-        self._decode(memory.noise(decoded, self.max_chunk_seconds, self.sampling_rate))
+        self._decode(memory.noise(self._decoder_seconds(), self.max_chunk_seconds, self.sampling_rate))
 
     def close(self) -> None:
         """Free the model."""
@@ -179,13 +179,19 @@ class SalmEngine:
         decoded = run_in_batches(
             jobs,
             [s for _, s in jobs],
-            self._options["decoder_seconds"] or 4 * budget,
+            self._decoder_seconds(),
             self._decode_batch,
             _is_oom,
             lambda _, e: out_of_memory(e),
         )
         takes.update(zip([i for i in range(len(frames)) if i not in takes], decoded, strict=True))
         return [with_omission(takes[i], w, self.sampling_rate) for i, w in enumerate(waveforms)]
+
+    def _decoder_seconds(self) -> Seconds:
+        """Seconds of audio that one batch of the decoder holds. `static` pads rows to a power of two."""
+        encoded = 2 if self._options["decoder"] == "static" else 4
+        asked: Seconds | None = self._options["decoder_seconds"]
+        return asked or encoded * self._batch_seconds
 
     def _encode_batch(self, waveforms: list[Waveform]) -> list[torch.Tensor | Take]:
         return list(self._loaded().encode(waveforms))

@@ -84,7 +84,7 @@ class ContinuousDecoder:
                     manager.add_request(ids, request_id=str(i), max_new_tokens=limit, eos_token_id=self._ends)
                 found = self._collect(manager, len(rows))
         except BaseException:
-            self._llm.destroy_cached_continuous_batching_manager()
+            self.close()
             raise
         finally:
             self._llm.model.embed_tokens = self._table.embedding
@@ -92,18 +92,23 @@ class ContinuousDecoder:
 
     def close(self) -> None:
         """Free the cache."""
+        manager = getattr(self._llm, "_cached_continuous_batching_manager", None)
         self._llm.destroy_cached_continuous_batching_manager()
+        if manager is not None:  # else the traceback of what ended it keeps it, and its cache
+            manager.background_thread_status.fatal_error = None
 
     def _fill(self, rows: Sequence[torch.Tensor]) -> list[int]:
         """Put the rows into the table; returns the first id of each."""
         needed = sum(len(r) for r in rows)
         if needed > len(self._table.rows):
             # Graphs hold the table's address: they go with it.
-            self._llm.destroy_cached_continuous_batching_manager()
+            self.close()
             capacity = max(_FEWEST_ROWS, 1 << (needed - 1).bit_length())
             self._table.rows = self._table.weight.new_zeros((capacity, self._table.weight.shape[1]))
         with torch.no_grad():
             self._table.rows[:needed] = torch.cat(list(rows))
+        if self._table.rows.is_cuda:  # generation has a stream of its own, which would not wait
+            torch.cuda.current_stream().synchronize()
         first, ids = self._table.vocabulary, []
         for row in rows:
             ids.append(first)
@@ -136,7 +141,15 @@ class ContinuousDecoder:
             return_logprobs=True,
             num_blocks=None if gpu else _CPU_BLOCKS,
             max_batch_tokens=None if gpu else _CPU_BATCH_TOKENS,
-            max_memory_percent=_MEMORY_SHARE,
+            max_memory_percent=_MEMORY_SHARE * (_own_share() if gpu else 1.0),
             # Never kernels from the hub: only what is installed.
             auto_switch_to_flash=gpu and is_flash_attn_2_available(),
         )
+
+
+def _own_share() -> float:
+    """How much of the device's free memory this process may take: transformers goes by all of it, where
+    `memory.gauge` has set a limit."""
+    free, total = torch.cuda.mem_get_info()
+    left = total * torch.cuda.get_per_process_memory_fraction() - torch.cuda.memory_reserved()
+    return min(1.0, max(0.0, left) / max(1, free))

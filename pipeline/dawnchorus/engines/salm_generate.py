@@ -51,6 +51,7 @@ def _together(
     width, most, spare = max(len(r) for r in rows), max(limits), 0
     if static:  # few shapes: each is compiled once, in a minute or so on a GPU
         width, most, spare = _step(width, 128), _step(most, 256), _power(len(rows)) - len(rows)
+        model.llm._previous_max_cache_length = -1  # else a row costs as much as the longest ever seen
     rows, limits = [*rows, *[rows[0]] * spare], [*limits, *[1] * spare]
     embeddings = rows[0].new_zeros((len(rows), width, rows[0].shape[1]))
     mask = torch.zeros((len(rows), width), dtype=torch.long, device=embeddings.device)

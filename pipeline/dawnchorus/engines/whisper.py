@@ -130,13 +130,13 @@ class WhisperEngine:
                 compute_type=self._dtype(),
                 cpu_threads=self._config.threads or len(os.sched_getaffinity(0)),
             )
+            self._prepare()
+            devices.prove(*self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)]))
         except ImportError as e:
             raise EngineUnavailable(f"faster-whisper cannot be imported: {e}.", INSTALL) from e
         except (RuntimeError, ValueError) as e:
             fix = devices.fix_of(e, "Download or copy the model anew.")
             raise EngineUnavailable(f"The Whisper model in {path} cannot be loaded: {e}.", fix) from e
-        self._prepare()
-        self.transcribe([np.full(self.sampling_rate, 1e-4, np.float32)])
         # CTranslate2 does not say what memory it uses: nothing is measured.
         run, on_gpu = memory.by_transcribing(self), self._device() != "cpu"
         memory.settle(self._config, None, self.max_chunk_seconds, run, on_gpu)
