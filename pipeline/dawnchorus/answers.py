@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import ledger, plan, storage
+from dawnchorus import duplicates, ledger, plan, storage
 from dawnchorus.config import ResumeConfig
 from dawnchorus.llm import Asked
 from dawnchorus.prepare import Prepared
@@ -228,7 +228,7 @@ def unfolded(output: str, wanted: Mapping[str, str]) -> pa.Table:
         answers = answers.filter(pc.invert(other))
     failed = pc.equal(answers["status"], "failed")
     is_wanted = pc.is_in(answers["name"], value_set=pa.array(list(wanted), pa.string()))
-    latest = ledger.first_of_each(
+    latest = duplicates.first_of_each(
         answers,
         {
             "key": pc.binary_join_element_wise(answers["recording_id"], answers["name"], "/"),

@@ -6,15 +6,14 @@ at-least-once) and says which recordings are settled. Columnar: no Python object
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dawnchorus import storage
+from dawnchorus.duplicates import resolve, resolve_steps
 from dawnchorus.schema import ANSWER
 
 _READERS = 16
@@ -149,45 +148,6 @@ def read_folded(output: str) -> pa.Table | None:
     return pa.table({"recording_id": table["recording_id"].combine_chunks().take(at), **named})
 
 
-def resolve_steps(table: pa.Table) -> pa.Table:
-    """One row per step of answers: not failed before failed, then the latest attempt and try."""
-    tries = pc.fill_null(pc.struct_field(table["failure"], "attempts"), 0)
-    order = {
-        "key": table["step_id"],
-        "failed": pc.equal(table["status"], "failed"),
-        "attempt": pc.negate(table["attempt"]),
-        "tries": pc.negate(tries),
-    }
-    return first_of_each(table, order)
-
-
-def first_of_each(table: pa.Table, order: Mapping[str, Any]) -> pa.Table:
-    """The first row of each value of the first column of `order`, when rows are sorted by all of them;
-    rows keep their places."""
-    if not len(table):
-        return table
-    sorted_ = pa.table({**order, "row": pa.array(np.arange(len(table)))})
-    sorted_ = sorted_.sort_by([(name, "ascending") for name in sorted_.column_names])
-    keys = sorted_[0].combine_chunks().dictionary_encode().indices.to_numpy()
-    first = np.concatenate([[True], keys[1:] != keys[:-1]])
-    return table.take(pa.array(np.sort(sorted_["row"].to_numpy()[first])))
-
-
-def resolve(table: pa.Table) -> pa.Table:
-    """One row per chunk id, and one end row per (recording, decode): the best of its duplicates."""
-    if not len(table):
-        return table
-    is_end = pc.equal(table["kind"], "end")
-    of_decode = pc.binary_join_element_wise(table["recording_id"], pc.fill_null(table["decode_id"], ""), "/")
-    key = pc.if_else(is_end, of_decode, table["chunk_id"])
-    order = {
-        "key": key,
-        "failed": pc.equal(table["status"], "failed"),
-        "attempt": pc.negate(table["attempt"]),
-    }
-    return first_of_each(table, order)
-
-
 _SETTLED = pa.schema(
     [
         ("recording_id", pa.string()),
@@ -204,7 +164,8 @@ def settle(chunks: pa.Table | None) -> pa.Table:
     """Recordings that have an outcome, one row each, from `read_chunks` of one fingerprint.
 
     Columns: recording_id, decode_id, status (of the end row), complete (all its chunks are committed),
-    transient (something in it deserves another try), attempts (most tries of anything that failed).
+    transient (something in it deserves another try), attempts (most tries of anything that failed: where
+    that deserves another one, by any decode, for the next may not get as far as the last).
 
     A decode is complete when its end row and exactly the chunks it counts are committed. Of several
     decodes of one recording (its audio changed) a complete one wins, then the latest attempt.
@@ -245,7 +206,12 @@ def settle(chunks: pa.Table | None) -> pa.Table:
     )
     ids = table["recording_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     first = np.concatenate([[True], ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, bool)
-    return table.filter(pa.array(first)).select(_SETTLED.names).cast(_SETTLED)
+    best = table.filter(pa.array(first))
+    most = table.group_by("recording_id").aggregate([("attempts", "max")])
+    at = pc.index_in(best["recording_id"], value_set=most["recording_id"].combine_chunks())
+    tries = pc.if_else(best["transient"], most["attempts_max"].take(at.combine_chunks()), best["attempts"])
+    best = best.set_column(best.column_names.index("attempts"), "attempts", tries)
+    return best.select(_SETTLED.names).cast(_SETTLED)
 
 
 def _per_decode(rows: pa.Table) -> pa.Table:

@@ -74,7 +74,7 @@ def due(
     replace: bool = True,
 ) -> pa.Array:
     """Ids of the recordings whose row is missing or stale: settled, and not in `transcripts/` under this
-    fingerprint with the same decode and number of tries. Unreadable manifest lines without a row are
+    fingerprint with the same decode, number of tries and hope of another one. Unreadable manifest lines without a row are
     due as well. Without `replace`, rows of other fingerprints are left as they are.
     """
     ends = pc.or_(settled["complete"], pc.equal(settled["status"], "failed"))
@@ -85,8 +85,10 @@ def due(
         return pa.concat_arrays([ready["recording_id"].combine_chunks(), bad])
     mine = transcripts.filter(pc.equal(transcripts["fingerprint"], fingerprint))
     tries = pc.fill_null(pc.struct_field(mine["failure"], "attempts"), 0)
-    published = _keys(mine, tries).combine_chunks()
-    stale = pc.invert(pc.is_in(_keys(ready, ready["attempts"]), value_set=published))
+    transient = pc.fill_null(pc.struct_field(mine["failure"], "transient"), False)
+    published = _keys(mine, tries, transient).combine_chunks()
+    current = _keys(ready, ready["attempts"], ready["transient"])
+    stale = pc.invert(pc.is_in(current, value_set=published))
     unlisted = pc.invert(pc.is_in(bad, value_set=mine["recording_id"].combine_chunks()))
     ids = pa.concat_arrays([ready.filter(stale)["recording_id"].combine_chunks(), bad.filter(unlisted)])
     if replace:
@@ -95,10 +97,11 @@ def due(
     return ids.filter(pc.invert(pc.is_in(ids, value_set=others.combine_chunks())))
 
 
-def _keys(table: pa.Table, tries: pa.ChunkedArray) -> pa.ChunkedArray:
-    """What makes two outcomes of a recording the same: its decode and how often it was tried."""
-    decode = pc.fill_null(table["decode_id"], "")
-    return pc.binary_join_element_wise(table["recording_id"], decode, tries.cast(pa.string()), "/")
+def _keys(table: pa.Table, tries: pa.ChunkedArray, transient: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What makes two outcomes of a recording the same: its decode, how often it was tried, and whether it
+    deserves another try."""
+    parts = (pc.fill_null(table["decode_id"], ""), tries.cast(pa.string()), transient.cast(pa.string()))
+    return pc.binary_join_element_wise(table["recording_id"], *parts, "/")
 
 
 def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Publish] | None:

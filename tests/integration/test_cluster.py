@@ -152,7 +152,7 @@ def test_a_run_is_submitted_watched_and_read(address: str, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_run_at_work_is_found_and_stopped_through_its_output(address: str, tmp_path: Path) -> None:
-    archive(tmp_path / "audio", [6.0, 20.0, 20.0, 20.0], seed=42)
+    archive(tmp_path / "audio", [6.0, *[20.0] * 9], seed=42)
     submit(tmp_path, address, pace=2.0, more=("notify.deadline=2027-01-31T07:00+01:00",))
     begun = wait_for_state(tmp_path, "transcribing")
     run_id = begun["run_id"]

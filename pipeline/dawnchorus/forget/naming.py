@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dawnchorus import forgotten, ids, ledger, storage
+from dawnchorus import duplicates, forgotten, ids, ledger, storage
 from dawnchorus.errors import UserError
 from dawnchorus.export.cues import clean
 from dawnchorus.forgotten import Tombstone
@@ -62,7 +62,7 @@ def known(output: str) -> pa.Table:
     with ThreadPoolExecutor(_READERS) as pool:
         table = pa.concat_tables([_KNOWN.empty_table(), *pool.map(read, urls)])
     nameless = pc.is_null(table["audio_filepath"])
-    return ledger.first_of_each(table, {"key": table["recording_id"], "nameless": nameless})
+    return duplicates.first_of_each(table, {"key": table["recording_id"], "nameless": nameless})
 
 
 def resolve(names: Iterable[str], rows: pa.Table, tombstones: Iterable[Tombstone]) -> dict[str, Target]:

@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 
 from dawnchorus import ids, storage
 from dawnchorus.answering import Done, Step, Task, next_steps
+from dawnchorus.duplicates import resolve_steps
 from dawnchorus.engines import create_language_model
 from dawnchorus.engines.base import Request
 from dawnchorus.errors import Terminal, UserError
-from dawnchorus.ledger import answers_url, resolve_steps, transcripts_url
+from dawnchorus.ledger import answers_url, transcripts_url
 from dawnchorus.llm import Asked, model_facts
 from dawnchorus.plan import Snapshot
 from dawnchorus.prompts import Prompt, fitting_json

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,18 +47,20 @@ class _Tools:
         self.vad = self.detector.version if self.detector else "off"
         self.alike: tuple[str, int] = ("", 0)
         self.attempt = settings.attempt
+        self.blamed = ""
 
-    def remember(self, failure: Failure | None, settings: DecodeSettings) -> None:
-        """Count alike transient failures in a row, within one attempt; pause the run when there are
-        too many.
+    def remember(self, failure: Failure | None, settings: DecodeSettings, url: str) -> None:
+        """Count objects with alike transient failures in a row, within one attempt; pause the run when
+        there are too many. The slices of one object fail together, and count once.
 
         Raises:
             RunPaused: `pause_after` in a row, all of one kind.
         """
         if failure is None or not failure.transient or self.attempt != settings.attempt:
-            self.alike, self.attempt = ("", 0), settings.attempt
-        if failure is None or not failure.transient:
+            self.alike, self.attempt, self.blamed = ("", 0), settings.attempt, ""
+        if failure is None or not failure.transient or url == self.blamed:
             return
+        self.blamed = url
         kind, count = self.alike
         self.alike = (failure.kind, count + 1 if kind == failure.kind else 1)
         if self.alike[1] >= settings.pause_after:
@@ -121,7 +123,7 @@ def _decode_object(
         for track in tracks:
             track.num_chunks = 0
             failure = e.failure(track.attempts + 1)
-            tools.remember(failure, settings)
+            tools.remember(failure, settings, url)
             yield decoded_table([end_row(track, None, failure, (), settings, time.perf_counter() - began)])
 
 
@@ -180,25 +182,33 @@ def _push(
 def _finish(
     track: Track, stream: Stream, source: Source, tools: _Tools, settings: DecodeSettings, began: float
 ) -> pa.Table:
-    """Last chunks and the end row of a track."""
+    """Last chunks and the end row of a track.
+
+    Where decoding broke off for now, by chance, a chunk cut there and a count of chunks would be no part of
+    what the next try decodes: the end row is that of a file that could not be fetched.
+    """
     rows: list[dict[str, Any]] = []
+    failure = _failure(track, stream, settings)
+    tools.remember(failure, settings, track.recording.audio_filepath)
+    if failure is not None and failure.transient:
+        track.num_chunks = 0
+        return decoded_table([end_row(track, None, failure, (), settings, time.perf_counter() - began)])
     for chunks in track.streams:
         for chunk, waveform in chunks.finish():
             rows += chunk_row(track, chunk, waveform, source, settings)
-    failure = _failure(track, stream, track.streams[0].num_samples, settings)
     accounts = tuple(
         ChannelCount(channel, chunks.num_samples, *silent_and_damaged(track, channel, chunks.num_samples))
         for channel, chunks in zip(source.info.channels, track.streams, strict=True)
     )
-    tools.remember(failure, settings)
     rows.append(end_row(track, source, failure, accounts, settings, time.perf_counter() - began, stream))
     return decoded_table(rows)
 
 
-def _failure(track: Track, stream: Stream, num_samples: int, settings: DecodeSettings) -> Failure | None:
-    if num_samples == 0 and track.start > 0:
+def _failure(track: Track, stream: Stream, settings: DecodeSettings) -> Failure | None:
+    if stream.failure is not None:  # whatever lies behind it was not looked at
+        return replace(stream.failure, attempts=track.attempts + 1)
+    if track.streams[0].num_samples == 0 and track.start > 0:
         at = f"{track.start / settings.sampling_rate:.1f} s"
         error = Terminal("outside_audio", f"the slice starts at {at}, after the end of the audio", "decode")
         return error.failure(track.attempts + 1)
-    lost: Failure | None = stream.failure
-    return lost
+    return None

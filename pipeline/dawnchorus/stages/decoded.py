@@ -144,6 +144,11 @@ def end_row(
     if failure and failure.transient:
         status = "failed"
     decode = source.decode_id if source else ""
+    flags = set(stream.flags) if stream else set[str]()
+    if track.recording.offset is not None:  # the file's damage is a slice's where it is in the slice
+        flags.discard("damaged_audio")
+    if any(c.damaged_samples for c in counts):
+        flags.add("damaged_audio")
     if failure:
         _log(track, failure, settings.run_id)
     return {
@@ -166,7 +171,7 @@ def end_row(
         "container_duration": source.info.claimed_seconds if source else None,
         "source_version": source.version if source else None,
         "decoder": source.info.decoder if source else None,
-        "flags": list(stream.flags) if stream else [],
+        "flags": sorted(flags),
         "status": status,
         "failure": failure_row(failure),
         "attempt": settings.attempt,

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 
 from dawnchorus import fence, ids, storage
 from dawnchorus.assemble import RunFacts, assemble, unreadable
-from dawnchorus.ledger import answers_url, chunks_url, resolve, resolve_steps, settle, transcripts_url
+from dawnchorus.duplicates import resolve, resolve_steps
+from dawnchorus.ledger import answers_url, chunks_url, settle, transcripts_url
 from dawnchorus.plan import Snapshot
 from dawnchorus.schema import ANSWER, ANSWERS, CHUNKS, TRANSCRIPTS
 
@@ -62,14 +63,21 @@ class Publish:
             )
             tables.append(table.filter(mine).cast(CHUNKS))
         chunks = resolve(pa.concat_tables(tables))
-        made = [self._row(r, chunks_of) for r, chunks_of in _by_recording(rows, chunks)]
+        made = [self._row(*found) for found in _by_recording(rows, chunks)]
         return pa.Table.from_pylist(made, schema=TRANSCRIPTS)
 
-    def _row(self, recording: dict[str, Any], chunks: list[dict[str, Any]]) -> dict[str, Any]:
+    def _row(
+        self, recording: dict[str, Any], chunks: list[dict[str, Any]], settled: dict[str, Any]
+    ) -> dict[str, Any]:
         if recording["failure"] is not None:
             return unreadable(recording, self.facts)
         end = next(c for c in chunks if c["kind"] == "end")
-        return assemble(recording, end, [c for c in chunks if c["kind"] == "chunk"], self.facts)
+        row = assemble(recording, end, [c for c in chunks if c["kind"] == "chunk"], self.facts)
+        if row["failure"] is not None:
+            # Of everything in it that failed: by these `publishing.due` knows it again.
+            about = {n: settled[n] for n in ("transient", "attempts")}
+            row["failure"] = row["failure"] | about
+        return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +195,19 @@ def _put_home(output: str, home: str, epoch: int, table: pa.Table, metadata: dic
     storage.put_atomic(url, storage.parquet_bytes(table, metadata))
 
 
-def _by_recording(rows: pa.Table, chunks: pa.Table) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Each recording with the rows of the one decode that counts."""
-    settled = settle(chunks)
-    decode = dict(zip(settled["recording_id"].to_pylist(), settled["decode_id"].to_pylist(), strict=True))
-    held: dict[str, list[dict[str, Any]]] = {}
+def _by_recording(
+    rows: pa.Table, chunks: pa.Table
+) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]]:
+    """Each recording with the rows of the one decode that counts, and its row of `settle`."""
+    settled = {r["recording_id"]: r for r in settle(chunks).to_pylist()}
+    held: dict[str, list[dict[str, Any]]] = {i: [] for i in settled}
     for chunk in chunks.to_pylist():
-        if decode.get(chunk["recording_id"]) == chunk["decode_id"]:
-            held.setdefault(chunk["recording_id"], []).append(chunk)
+        found = settled.get(chunk["recording_id"])
+        if found is not None and found["decode_id"] == chunk["decode_id"]:
+            held[chunk["recording_id"]].append(chunk)
     for recording in rows.to_pylist():
-        yield recording, held.get(recording["recording_id"], [])
+        name = recording["recording_id"]
+        yield recording, held.get(name, []), settled.get(name, {})
 
 
 def merge(old: pa.Table, new: pa.Table, order: pa.ChunkedArray) -> pa.Table:
