@@ -42,6 +42,23 @@ def test_a_living_owner_is_respected_and_a_dead_one_is_not(tmp_path: Path) -> No
     assert Fence(str(tmp_path), "run").acquire() == 2, "its process is dead: no waiting"
 
 
+def test_an_owner_in_another_container_of_this_machine_may_live(tmp_path: Path) -> None:
+    """Of one name, and with process ids of its own, which mean nothing here."""
+    contained = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*contained, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no leave to make a PID namespace")
+    begun = [*contained, sys.executable, "-c", HOLD, str(tmp_path)]
+    holder = subprocess.Popen(begun, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline().strip() == "1"
+        with pytest.raises(OutputOwned, match="run other"):
+            Fence(str(tmp_path), "run").acquire()
+    finally:
+        holder.kill()
+        holder.wait()
+
+
 def test_who_was_taken_over_stops_writing(tmp_path: Path) -> None:
     first, second = Fence(str(tmp_path), "one"), Fence(str(tmp_path), "two")
     first.acquire()

@@ -137,6 +137,23 @@ def test_home_rows_keep_manifest_order_and_name_the_parts() -> None:
 
 
 @pytest.mark.slow
+def test_more_text_than_one_arrow_array_holds() -> None:
+    """References or other columns of over 2 GiB in all."""
+    count = 2_300
+    base = manifest(recording("x")).schema
+    ids = pa.array([f"id{i}" for i in range(count)])
+    text = pa.chunked_array([pa.array(["x" * (1 << 20)] * 100)] * (count // 100))
+    columns = {n: pa.nulls(count, base.field(n).type) for n in base.names}
+    columns |= {"recording_id": ids, "audio_filepath": ids, "metadata": text}
+    rows = pa.table(columns, schema=base)
+    units = plan.unit_rows(rows, np.arange(count)[::-1].astype(np.int32), {}, {})
+    assert units["recording_id"].to_pylist() == ids.to_pylist()[::-1]
+    del units
+    homes = plan.assign_homes(rows, np.full(count, 10.0), None, "r", PublishConfig())
+    assert plan.home_rows(rows, homes, ids, None)["recording_id"].to_pylist() == ids.to_pylist()
+
+
+@pytest.mark.slow
 def test_a_million_recordings_are_a_few_arrays() -> None:
     count = 1_000_000
     ids = pa.array(np.char.add("id", np.arange(count).astype(str)))

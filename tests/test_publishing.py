@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
 import outputs
-from dawnchorus import answers, config, publishing
+from dawnchorus import answers, config, duplicates, ledger, publishing
+from dawnchorus.assemble import RunFacts, assemble
 from dawnchorus.attempt import Attempt
 from dawnchorus.errors import Fenced
 from dawnchorus.fence import Fence
 from dawnchorus.placement import Node, share_out
 from dawnchorus.prepare import Prepared, prepare, survey
 from dawnchorus.schema import ANSWERS
+from tables import PRINT, chunk, chunks, end, failure, manifest, recording, transcripts
 
 
 def taken_over(folder: Path) -> tuple[Prepared, int]:
@@ -51,3 +54,22 @@ def test_bad_lines_are_due_once(tmp_path: Path) -> None:
     job = publishing.job(prepared)
     epoch = Fence(prepared.output, "assemble").acquire(take_over=True)
     assert [publishing.publish(job, epoch) for _ in range(2)] == [1, 0]
+
+
+def test_what_was_mended_beside_what_stays_broken_is_due() -> None:
+    """A decoder crashed, finally; a chunk before that was out of memory, and now is not."""
+    heard, crash = recording("a"), failure("crash", False, stage="decode")
+    first = chunk(heard, 0, 0, 5)
+    short = chunk(heard, 1, 5, 10, status="failed", segments=[], failure=failure("out_of_memory", True))
+    mended = chunk(heard, 1, 5, 10, attempt=2)
+    ends = [end(heard, [first, short], 10.0, failure=crash, attempt=n) for n in (1, 2)]
+
+    def settled(*rows: dict[str, Any]) -> pa.Table:
+        return ledger.settle(duplicates.resolve(chunks(*rows)))
+
+    row = assemble(heard, ends[0], [first, short], RunFacts("e", "m", "r", "run", PRINT))
+    assert row["failure"]["transient"]
+    published, listed = transcripts(row), manifest(heard)
+    before, after = settled(first, short, ends[0]), settled(first, short, mended, *ends)
+    assert publishing.due(before, published, listed, PRINT).to_pylist() == []
+    assert publishing.due(after, published, listed, PRINT).to_pylist() == [heard["recording_id"]]

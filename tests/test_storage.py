@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from dawnchorus import storage
 from dawnchorus.errors import ConfigError, StorageUnavailable, Terminal, Transient, UserError
+from dawnchorus.storage import fetching
 from dawnchorus.storage.problems import explain
 from s3_server import ACCESS_KEY, S3Server
 from web import answering
@@ -557,6 +558,27 @@ def test_what_stays_wrong_after_every_retry(
 def test_a_body_without_end_stops_at_the_limit(tmp_path: Path) -> None:
     with web(without_length_or_head) as server, pytest.raises(Terminal, match="too_large"):
         fetch(server, "http", tmp_path, len(BODY) - 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_body_that_drips_is_given_up(told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Internet radio has no length; a tarpit says any."""
+    until = time.monotonic() + 20
+
+    def drip(request: BaseHTTPRequestHandler, number: int) -> None:
+        request.send_response(200)
+        if told:
+            request.send_header("Content-Length", str(1 << 30))
+        request.end_headers()
+        while time.monotonic() < until:
+            request.wfile.write(b"x")
+            time.sleep(0.05)
+
+    monkeypatch.setattr(fetching, "_PATIENCE_SECONDS", 0.5)
+    with web(drip) as server, pytest.raises(Transient, match="too slowly") as e:
+        fetch(server, "http", tmp_path)
+    assert (e.value.kind, e.value.stage) == ("too_slow", "fetch")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -78,8 +78,13 @@ class Owner:
 
 
 def _host() -> str:
-    """This machine, so that a restart (or a container with the same name) counts as another."""
-    return f"{socket.gethostname()}/{int(psutil.boot_time())}"
+    """This machine, so that a restart counts as another, and so does a container with the same name: a
+    process of another one is not to be seen here, alive or not."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:  # no Linux
+        space = 0
+    return f"{socket.gethostname()}/{int(psutil.boot_time())}/{space}"
 
 
 def _me(epoch: int, run_id: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ _MANIFEST = (
 )
 _FETCH = (
     "changed credentials disk_full io is_directory network no_length not_a_file not_found permission refused "
-    "short_read throttled"
+    "short_read throttled too_slow"
 )
 _DECODE = (
     "bad_channel crash damaged_audio decoder_unavailable empty_file killed memory no_audio_track no_samples "

@@ -1,8 +1,7 @@
 """Recordings -> units of work and home files: the attempt's immutable snapshot.
 
-Pure and columnar: Arrow tables in, Arrow tables out; a million recordings are a few numpy arrays. Knows
-what is committed only through the tables it is given; touches storage only to write and read its own
-snapshot.
+Pure and columnar: Arrow tables in, Arrow tables out; a million recordings are a few numpy arrays. Touches
+storage only to write and read its own snapshot.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from dawnchorus.config import PublishConfig, ResumeConfig
 from dawnchorus.records import Seconds
 from dawnchorus.schema import HOME_ROWS, UNIT_ROWS
 
-GROUPS_PER_FILE = 256
-"""Row groups (units, or home files) of one snapshot file."""
+GROUPS_PER_FILE = 256  # units, or home files, of one snapshot file
 
 BYTES_PER_SECOND = {
     ".wav": 32_000.0,
@@ -179,7 +177,7 @@ def unit_rows(
             units,
         )
     )
-    rows = work.take(pa.array(order))
+    rows = _taken(work, pa.array(order))
     ids = rows["recording_id"].to_pylist() if tries or committed else []
     attempts = [tries.get(i, 0) for i in ids] if tries else [0] * len(rows)
     chunks = [committed.get(i, []) for i in ids] if committed else [[]] * len(rows)
@@ -234,8 +232,17 @@ def home_rows(
         grouped = slim.group_by("recording_id").aggregate([("part", "distinct")])
         at = pc.index_in(rows["recording_id"], value_set=grouped["recording_id"].combine_chunks())
         lists = grouped["part_distinct"].combine_chunks().take(at.combine_chunks())
-    rows = rows.append_column("parts", lists).sort_by([("home", "ascending"), ("row", "ascending")])
+    at = pc.sort_indices(rows, sort_keys=[("home", "ascending"), ("row", "ascending")])
+    rows = _taken(rows.append_column("parts", lists), at)
     return rows.select(HOME_ROWS.names).cast(HOME_ROWS)
+
+
+def _taken(table: pa.Table, order: pa.Array) -> pa.Table:
+    """`table.take(order)`, also of more text than the 2 GiB that one Arrow array of strings holds."""
+    wide = [f.with_type(pa.large_string()) if pa.types.is_string(f.type) else f for f in table.schema]
+    whole = table.cast(pa.schema(wide)).combine_chunks()
+    pieces = (whole.take(order.slice(i, 1000)).cast(table.schema) for i in range(0, len(order), 1000))
+    return pa.concat_tables([table.slice(0, 0), *pieces])
 
 
 def _groups(table: pa.Table, key: str) -> Iterator[pa.Table]:

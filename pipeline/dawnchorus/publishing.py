@@ -74,8 +74,8 @@ def due(
     replace: bool = True,
 ) -> pa.Array:
     """Ids of the recordings whose row is missing or stale: settled, and not in `transcripts/` under this
-    fingerprint with the same decode, number of tries and hope of another one. Unreadable manifest lines without a row are
-    due as well. Without `replace`, rows of other fingerprints are left as they are.
+    fingerprint with the same decode, number of tries and hope of another one. Unreadable manifest lines
+    without a row are due as well. Without `replace`, rows of other fingerprints are left as they are.
     """
     ends = pc.or_(settled["complete"], pc.equal(settled["status"], "failed"))
     ready = settled.filter(ends)
@@ -104,8 +104,35 @@ def _keys(table: pa.Table, tries: pa.ChunkedArray, transient: pa.ChunkedArray) -
     return pc.binary_join_element_wise(table["recording_id"], *parts, "/")
 
 
-def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Publish] | None:
+def told_otherwise(job: Job, settled: pa.Table, transcripts: pa.Table | None) -> pa.Array:
+    """Ids of the recordings that an older manifest gave another reference or other columns, and that have a
+    row with those: transcribed already, to be assembled again. What this manifest leaves out stays."""
+    found = [pa.array([], pa.string())]
+    if transcripts is None:
+        return found[0]
+    about = pc.is_in(transcripts["recording_id"], value_set=settled["recording_id"].combine_chunks())
+    mine = pc.equal(transcripts["fingerprint"], job.facts.fingerprint)
+    others = pc.not_equal(transcripts["run_id"], job.facts.run_id)
+    old = transcripts.filter(pc.and_(pc.and_(about, mine), others))
+    columns = ["recording_id", "text", "metadata"]
+    told = job.manifest.select(columns)
+    told = told.filter(pc.or_kleene(pc.is_valid(told["text"]), pc.not_equal(told["metadata"], "{}")))
+    told = told.filter(pc.is_in(told["recording_id"], value_set=old["recording_id"].combine_chunks()))
+    homes = old.filter(pc.is_in(old["recording_id"], value_set=told["recording_id"].combine_chunks()))["home"]
+    for home in pc.unique(homes).to_pylist():
+        said = storage.read_table(storage.join(ledger.transcripts_url(job.output), home), columns)
+        now = told.filter(pc.is_in(told["recording_id"], value_set=said["recording_id"].combine_chunks()))
+        was = {r["recording_id"]: r for r in said.to_pylist()}
+        other = [r["recording_id"] for r in now.to_pylist() if r != was[r["recording_id"]]]
+        found.append(pa.array(other, pa.string()))
+    return pa.concat_arrays(found)
+
+
+def stage(
+    job: Job, epoch: int, replace: bool = True, texts: bool = False
+) -> tuple[plan.Snapshot, Publish] | None:
     """Write the attempt's list of home files and return what publishes them; None when none is due.
+    With `texts`, rows are due as well that have the reference or the columns of an older manifest.
 
     Raises:
         Fenced: another run owns the output by now.
@@ -114,6 +141,9 @@ def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Pu
     chunks = ledger.read_chunks(job.output, job.facts.fingerprint)
     settled = ledger.settle(chunks)
     recordings = due(settled, transcripts, job.manifest, job.facts.fingerprint, replace)
+    if texts:
+        other = told_otherwise(job, settled, transcripts)
+        recordings = pc.unique(pa.concat_arrays([recordings, other]))
     if not len(recordings):
         return None
     seconds = plan.estimated_seconds(job.manifest)
@@ -124,15 +154,15 @@ def stage(job: Job, epoch: int, replace: bool = True) -> tuple[plan.Snapshot, Pu
 
 
 @tracing.span("publish")
-def publish(job: Job, epoch: int, replace: bool = True) -> int:
+def publish(job: Job, epoch: int, replace: bool = True, texts: bool = False) -> int:
     """Publish what is due in this process, a few home files at a time; returns how many rows are new.
-    Without `replace`, rows that other settings made stay.
+    Without `replace`, rows that other settings made stay; `texts`: see `stage`.
 
     Raises:
         Fenced: another run owns the output by now.
     """
     num_new = 0
-    staged = stage(job, epoch, replace)
+    staged = stage(job, epoch, replace, texts)
     if staged is not None:
         snapshot, act = staged
 

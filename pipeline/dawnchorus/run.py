@@ -28,7 +28,7 @@ from dawnchorus import (
 )
 from dawnchorus.attempt import Attempt, Ui
 from dawnchorus.config import RunConfig
-from dawnchorus.errors import RunPaused
+from dawnchorus.errors import RunPaused, Transient
 from dawnchorus.faults import first_line, our_error, with_origin
 from dawnchorus.outcome import Exit, Outcome, exit_code, message
 from dawnchorus.placement import Resources
@@ -72,7 +72,7 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
         else:
             use, ending = None, None
             shown.plan(prepared, work, None)
-            publishing.publish(publishing.job(prepared), owner.epoch)
+            publishing.publish(publishing.job(prepared), owner.epoch, texts=True)
         until = time.time()
         if prepared.asked is not None and ending is None:
             ending = asking.ask(config, answers.job(prepared, prepared.asked), owner.epoch, shown)
@@ -143,13 +143,17 @@ def _passes(
             if isinstance(known, RunPaused):
                 return known.with_traceback(None)
             aborts += 1
-            if known is not None:
+            passing = isinstance(known, Transient)  # the storage's fault, no recording's
+            if known is not None and not passing:
                 fatal = with_origin(known, e)
                 break
             if aborts >= _MAX_ABORTS:
+                if passing:
+                    return RunPaused(first_line(e))
                 raise
-            alone = attempt.in_flight()
-            ui.say(f"The graph stopped ({first_line(e)}). Trying {many(len(alone), 'recording')} one by one.")
+            alone = alone if passing else attempt.in_flight()
+            how = "Going on." if passing else f"Trying {many(len(alone), 'recording')} one by one."
+            ui.say(f"The graph stopped ({first_line(e)}). {how}")
         # After the except clause, which holds the last reference to the stopped graph from outside.
         cluster.free_stopped_graphs()
     else:
@@ -161,7 +165,7 @@ def _passes(
 def _publish(prepared: Prepared, epoch: int) -> None:
     """Graph 2 over what is due."""
     job = publishing.job(prepared)
-    staged = publishing.stage(job, epoch)
+    staged = publishing.stage(job, epoch, texts=True)
     if staged is not None:
         graph.transcripts(*staged).materialize()
     publishing.remove_void(job, epoch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,26 @@ def test_a_second_run_does_nothing_and_a_grown_folder_only_what_is_new(runner: R
     assert grown.run_id != first.run_id
     assert len(transcripts(runner.output)) == 3
     assert len({c["hash"] for c in runner.calls()}) == len(runner.calls()), "no chunk was paid for twice"
+
+
+def test_a_reference_that_comes_later_is_in_its_row_and_nothing_is_paid_for_twice(
+    runner: Runner, audio: Path
+) -> None:
+    manifest = runner.folder / "list.jsonl"
+    lines = [{"audio_filepath": str(p), "speaker": "A"} for p in sorted(audio.iterdir())]
+
+    def with_first(**columns: str) -> list[dict[str, Any]]:
+        manifest.write_text("\n".join(json.dumps(line) for line in (lines[0] | columns, *lines[1:])))
+        assert runner(manifest).exit is Exit.OK
+        return transcripts(runner.output).to_pylist()
+
+    before = with_first()
+    paid = len(runner.calls())
+    after = with_first(text="what was said", speaker="B")
+    assert (after[0]["text"], after[0]["metadata"]) == ("what was said", '{"speaker":"B"}')
+    assert after[0] | {n: before[0][n] for n in ("text", "metadata", "run_id")} == before[0]
+    assert after[1:] == before[1:], "what the manifest says as before is not written again"
+    assert len(runner.calls()) == paid
 
 
 def test_a_pilot_counts_towards_the_full_run(runner: Runner, audio: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,11 @@ from dawnchorus.assemble import account
 from dawnchorus.config import AudioConfig, ChunkingConfig, VadConfig
 from dawnchorus.errors import RunPaused
 from dawnchorus.schema import DECODED, RECORDINGS
+from dawnchorus.stages import decode as decoding
 from dawnchorus.stages.decode import Decode
 from dawnchorus.stages.decoded import DecodeSettings
 from kit import speech
+from web import answering
 
 Rows = list[dict[str, Any]]
 
@@ -28,9 +34,14 @@ def settings(pause_after: int = 20, **audio: Any) -> DecodeSettings:
 
 
 def decode(
-    folder: Path, rows: Rows, how: DecodeSettings, committed: dict[str, list[str]] | None = None
+    folder: Path,
+    rows: Rows,
+    how: DecodeSettings,
+    committed: dict[str, list[str]] | None = None,
+    meanwhile: Callable[[], object] = int,
 ) -> Rows:
-    """Every row that decoding these recordings in one unit yields; `waveform` becomes its length."""
+    """Every row that decoding these recordings in one unit yields; `waveform` becomes its length. After
+    every table `meanwhile` happens."""
     base = dict.fromkeys(RECORDINGS.names) | {"metadata": "{}"}
     work = pa.Table.from_pylist([base | r for r in rows], schema=RECORDINGS)
     table = plan.unit_rows(work, np.zeros(len(work), np.int32), {}, committed or {})
@@ -40,6 +51,7 @@ def decode(
         assert made.schema.equals(DECODED)
         lengths = pa.compute.list_value_length(made["waveform"]).to_pylist()
         found += [r | {"waveform": n} for r, n in zip(made.to_pylist(), lengths, strict=True)]
+        meanwhile()
     return found
 
 
@@ -118,6 +130,69 @@ def test_a_hole_is_counted_as_failed_and_later_times_stay(audio: Path, tmp_path:
     assert sums[0].failed == count["damaged_samples"]
 
 
+def test_damage_is_flagged_on_the_slices_that_have_it(audio: Path, tmp_path: Path) -> None:
+    samples, rate = soundfile.read(audio, dtype="int16")
+    soundfile.write(tmp_path / "holed.mp3", samples, rate, format="MP3")
+    data = bytearray((tmp_path / "holed.mp3").read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 5_000] = bytes([0xA5]) * 5_000
+    (tmp_path / "holed.mp3").write_bytes(bytes(data))
+    base = {"audio_filepath": str(tmp_path / "holed.mp3")}
+    spans = {"before": (0.0, 10.0), "in": (12.0, 16.0), "behind": (32.0, 8.0)}
+    rows: Rows = [base | {"recording_id": n, "offset": a, "duration": b} for n, (a, b) in spans.items()]
+    found = decode(tmp_path, rows, settings())
+    assert {n: of(found, n)[1]["flags"] for n in spans} == {
+        "before": [],
+        "in": ["damaged_audio"],
+        "behind": [],
+    }
+
+
+class Killer:
+    """Kills the decoder's process, and the one that takes its place, as a kernel short of memory does."""
+
+    def __init__(self) -> None:
+        self.killed: set[int] = set()
+
+    def __call__(self) -> None:
+        for tools in decoding._tools.values():
+            pid = tools.decoder.pid
+            if pid is not None and pid not in self.killed and len(self.killed) < 2:
+                self.killed.add(pid)
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return speech(tmp_path_factory.mktemp("long") / "long.flac", 600.0, seed=53)
+
+
+def test_where_decoding_broke_off_nothing_is_cut_and_nothing_counted(long: Path, tmp_path: Path) -> None:
+    rows: Rows = [{"recording_id": "a", "audio_filepath": str(long)}]
+    killer = Killer()
+    part, end = of(decode(tmp_path, rows, settings(), meanwhile=killer), "a")
+    assert len(killer.killed) == 2
+    assert (end["decode_id"], end["num_chunks"], end["status"]) == (None, 0, "failed")
+    assert (end["failure"]["kind"], end["failure"]["transient"]) == ("killed", True)
+    whole, _ = of(decode(tmp_path, rows, settings()), "a")
+    assert 0 < len(part) < len(whole)
+    assert [c["chunk_id"] for c in part] == [c["chunk_id"] for c in whole[: len(part)]]
+
+
+def test_slices_behind_a_break_are_not_outside_the_audio(long: Path, tmp_path: Path) -> None:
+    rows: Rows = [
+        {"recording_id": str(n), "audio_filepath": str(long), "offset": n, "duration": 20.0}
+        for n in (0.0, 500.0, 700.0)
+    ]
+    rows.append({"recording_id": "whole", "audio_filepath": str(long)})
+    found = decode(tmp_path, rows, settings(), meanwhile=Killer())
+    failures = {r["recording_id"]: r["failure"] for r in found if r["kind"] == "end"}
+    assert failures.pop("0.0") is None
+    assert {n: (f["kind"], f["transient"]) for n, f in failures.items()} == dict.fromkeys(
+        ("500.0", "700.0", "whole"), ("killed", True)
+    )
+
+
 def test_each_recording_of_a_missing_object_ends_as_a_row(tmp_path: Path) -> None:
     rows: Rows = [
         {"recording_id": str(i), "audio_filepath": str(tmp_path / "gone.wav"), "offset": float(i)}
@@ -127,6 +202,30 @@ def test_each_recording_of_a_missing_object_ends_as_a_row(tmp_path: Path) -> Non
     assert [(r["kind"], r["status"], r["failure"]["kind"]) for r in found] == [
         ("end", "failed", "not_found")
     ] * 3
+
+
+class Forbidden(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args: object) -> None:
+        return
+
+
+def test_slices_of_one_object_out_of_reach_count_once_towards_a_pause(tmp_path: Path) -> None:
+    with answering(Forbidden) as port:
+        url = f"http://127.0.0.1:{port}"
+        slices: Rows = [
+            {"recording_id": str(i), "audio_filepath": f"{url}/x.wav", "offset": float(i)} for i in range(9)
+        ]
+        assert len(decode(tmp_path, slices, settings(pause_after=2))) == 9
+        others: Rows = [{"recording_id": str(i), "audio_filepath": f"{url}/{i}.wav"} for i in range(2)]
+        with pytest.raises(RunPaused, match=r"2 recordings in a row failed alike \(credentials\)"):
+            decode(tmp_path, others, settings(pause_after=2))
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +19,11 @@ from dawnchorus.storage.urls import is_local, local_path, redact, scheme_of
 
 _BLOCK_BYTES = 16 << 20
 _HTTP_BLOCK_BYTES = 1 << 20
+_PATIENCE_SECONDS = 300.0
+_BYTES_PER_SECOND = 4 << 10
+"""Beyond the patience, the least that an http server gives: a decoder's share of a slow line."""
+_ENDLESS_BYTES_PER_SECOND = 64 << 10
+"""Of an object whose length is not told: radio at 320 kbit/s has 40 kB/s, and no end."""
 _PLAIN = {"Accept-Encoding": "identity"}
 
 
@@ -53,8 +59,8 @@ def fetch(url: str, scratch_dir: str, max_bytes: int) -> Fetched:
 
     Raises:
         Terminal: `not_found`, `is_directory`, `too_large`.
-        Transient: `changed`, `short_read`, `network`, `throttled`, `credentials`, `permission`,
-            `disk_full`.
+        Transient: `changed`, `short_read`, `too_slow`, `network`, `throttled`, `credentials`,
+            `permission`, `disk_full`.
     """
     if is_local(url):
         size, version = retrying(lambda: local_info(url), url, tries=1)
@@ -119,9 +125,12 @@ def _download(url: str, scratch_dir: str, max_bytes: int) -> Fetched:
         encoded = "Content-Encoding" in headers
         size = None if encoded or "Content-Length" not in headers else int(headers["Content-Length"])
         _check_size(size, max_bytes, url)
+        began, pace = time.monotonic(), _ENDLESS_BYTES_PER_SECOND if size is None else _BYTES_PER_SECOND
         while block := stream.read(_HTTP_BLOCK_BYTES):
             file.write(block)
             _check_size(file.tell(), max_bytes, url)
+            if time.monotonic() - began > _PATIENCE_SECONDS + file.tell() / pace:
+                raise Transient("too_slow", f"{redact(url)} comes too slowly, or never ends.", "fetch")
         file.flush()
         written = file.tell()
         if size is not None and written != size:
