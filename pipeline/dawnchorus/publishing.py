@@ -77,8 +77,7 @@ def due(
     fingerprint with the same decode, number of tries and hope of another one. Unreadable manifest lines
     without a row are due as well. Without `replace`, rows of other fingerprints are left as they are.
     """
-    ends = pc.or_(settled["complete"], pc.equal(settled["status"], "failed"))
-    ready = settled.filter(ends)
+    ready = _ready(settled)
     ready = ready.filter(pc.is_in(ready["recording_id"], value_set=manifest["recording_id"].combine_chunks()))
     bad = manifest.filter(pc.is_valid(manifest["failure"]))["recording_id"].combine_chunks()
     if transcripts is None:
@@ -97,6 +96,10 @@ def due(
     return ids.filter(pc.invert(pc.is_in(ids, value_set=others.combine_chunks())))
 
 
+def _ready(settled: pa.Table) -> pa.Table:
+    return settled.filter(pc.or_(settled["complete"], pc.equal(settled["status"], "failed")))
+
+
 def _keys(table: pa.Table, tries: pa.ChunkedArray, transient: pa.ChunkedArray) -> pa.ChunkedArray:
     """What makes two outcomes of a recording the same: its decode, how often it was tried, and whether it
     deserves another try."""
@@ -110,7 +113,8 @@ def told_otherwise(job: Job, settled: pa.Table, transcripts: pa.Table | None) ->
     found = [pa.array([], pa.string())]
     if transcripts is None:
         return found[0]
-    about = pc.is_in(transcripts["recording_id"], value_set=settled["recording_id"].combine_chunks())
+    ready = _ready(settled)["recording_id"].combine_chunks()
+    about = pc.is_in(transcripts["recording_id"], value_set=ready)
     mine = pc.equal(transcripts["fingerprint"], job.facts.fingerprint)
     others = pc.not_equal(transcripts["run_id"], job.facts.run_id)
     old = transcripts.filter(pc.and_(pc.and_(about, mine), others))
