@@ -32,7 +32,7 @@ from dawnchorus.config import RunConfig
 from dawnchorus.errors import ConfigError, RunPaused, UserError
 from dawnchorus.kinds import refuse_unknown
 from dawnchorus.llm import Asked, asked
-from dawnchorus.outcome import Exit, answer_rows
+from dawnchorus.outcome import Exit, answer_rows, not_for_good
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report.words import length
 from dawnchorus.wording import be, every, many
@@ -190,7 +190,7 @@ def hold(interview: Interview, ui: asking.AnswerUi, take_over: bool = False) -> 
 def _said(job: Job, ending: BaseException | None, found: Reconciliation) -> Said:
     ok = found.num_answers - found.num_failed_answers - found.num_missing_answers
     rows = answer_rows(found)
-    if found.num_failed_answers > found.num_transient_answers:
+    if found.num_failed_answers:
         rows.append(("try again", "the same command with --retry-failed all, once mended"))
     rows.append(("transcripts", storage.shown(storage.join(job.output, "transcripts"))))
     page = reports.page_url(job.output, job.run_id)
@@ -201,10 +201,11 @@ def _said(job: Job, ending: BaseException | None, found: Reconciliation) -> Said
     if isinstance(ending, RunPaused):
         message = f"Paused: {ending}. Nothing was lost; mend it and run the same command."
         return Said(Exit.INCOMPLETE, message, rows)
-    left = found.num_missing_answers + found.num_transient_answers
-    if left:
-        message = f"Without a final answer: {left:,}. Run the same command to try again."
+    if found.num_missing_answers:
+        message = f"Missing: {many(found.num_missing_answers, 'answer')}; run the same command to ask again."
         return Said(Exit.INCOMPLETE, message, rows)
+    if found.num_transient_answers:
+        return Said(Exit.INCOMPLETE, not_for_good(many(found.num_transient_answers, "answer")), rows)
     return Said(Exit.OK, f"{_all(found.num_answers)} accounted for.", rows)
 
 

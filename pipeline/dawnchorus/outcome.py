@@ -118,11 +118,18 @@ def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> 
         return f"Stopped. {done:,} of {found.num_recordings:,} are published; run the same command to go on."
     if isinstance(ending, RunPaused):
         return f"Paused: {ending}. Nothing was lost; mend it and run the same command."
-    left = found.num_transient + found.num_missing
-    if not left and not found.num_transient_answers:
-        return f"Missing: {many(found.num_missing_answers, 'answer')}; run the same command to ask again."
-    what = many(left, "recording") if left else many(found.num_transient_answers, "answer")
-    return f"{what} failed for reasons that may pass; run the same command to try again."
+    if found.num_missing:
+        return f"Without a row: {many(found.num_missing, 'recording')}; run the same command to go on."
+    if found.num_transient:
+        return not_for_good(many(found.num_transient, "recording"))
+    if found.num_transient_answers:
+        return not_for_good(many(found.num_transient_answers, "answer"))
+    return f"Missing: {many(found.num_missing_answers, 'answer')}; run the same command to ask again."
+
+
+def not_for_good(what: str) -> str:
+    """What to do when every try (`resume.max_attempts`) of something failed, and none need have."""
+    return f"{what} failed at every try, for reasons that may pass; once mended, add --retry-failed all."
 
 
 def answer_rows(found: Reconciliation) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dawnchorus.errors import EngineUnavailable, OutputOwned
+from dawnchorus.errors import EngineUnavailable, OutputOwned, Transient
 from dawnchorus.interview import hold, prepare
 from dawnchorus.run import Exit
 from kit import Command, archive, chunk_rows, comparable, kill, parts, speech, transcripts, wait_for
@@ -46,6 +46,28 @@ def manifest(runner: Runner, web: Web, **columns: object) -> Path:
     names = sorted(p.name for p in web.folder.iterdir())
     path.write_text("\n".join(json.dumps({"audio_filepath": f"{web.url}/{n}", **columns}) for n in names))
     return path
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_ends_the_run_in_words_and_loses_nothing(runner: Runner) -> None:
+    source = archive(runner.folder / "audio", [9.0, 5.0, 14.0, 6.0] * 5, seed=8)
+    runner(source, output=runner.folder / "whole")
+    runner.output.mkdir()
+    small = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(runner.output)]
+    if subprocess.run(small, capture_output=True, check=False).returncode:
+        pytest.skip("no leave to mount a small disk")
+    how = {"workers__window_rows": 2, "resume__backoff_seconds": 0.1}
+    try:
+        try:
+            said = runner(source, **how).message  # where a worker met it
+        except Transient as e:
+            said = e.message  # where the driver did
+        assert "No space is left on the disk for" in said
+        subprocess.run(["mount", "-o", "remount,size=9m", str(runner.output)], check=True)
+        assert runner(source, **how).exit is Exit.OK
+        assert comparable(runner.output) == comparable(runner.folder / "whole")
+    finally:
+        subprocess.run(["umount", str(runner.output)], check=True)
 
 
 def test_a_store_that_refuses_is_asked_again_later(runner: Runner, web: Web) -> None:

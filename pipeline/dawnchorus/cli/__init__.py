@@ -20,8 +20,8 @@ from dawnchorus.cli import console, erasing, looking, making, models, remote, re
 
 EXIT_CODES = (
     "Exit codes: 0 every recording is accounted for (failures are listed rows); 1 a fault in the program; "
-    "2 a mistake in the configuration, manifest or storage, nothing was started; 3 paused or incomplete, run "
-    "the same command again; 4 the tables do not add up; 5 another run owns the output; 130 Ctrl-C."
+    "2 a mistake in the configuration, manifest or storage, nothing was started; 3 paused or incomplete, "
+    "the last line says how to go on; 4 the tables do not add up; 5 another run owns the output; 130 Ctrl-C."
 )
 
 app = typer.Typer(

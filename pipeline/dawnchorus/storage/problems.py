@@ -92,7 +92,7 @@ def explain(error: BaseException, url: str) -> DataError | None:
     if isinstance(error, PermissionError) or status == 403:
         return Transient("permission", f"Access to {place} is not permitted.", "fetch")
     if number in _NO_SPACE:
-        return Transient("disk_full", "The disk has no space left.", "fetch")
+        return Transient("disk_full", f"No space is left on the disk for {place}.", "fetch")
     said = _sentence(error)
     if status == 416:
         # Only ranges within the listed length are asked for.
