@@ -46,7 +46,7 @@ def test_an_engine_without_llm_mode_is_refused_with_the_choices() -> None:
 
 
 def test_settings_of_no_engine_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"llm\.model is for the model of llm\.engine"):
+    with pytest.raises(ConfigError, match=r"llm\.model needs an llm\.engine, such as hf"):
         made(llm__model="some/model")
 
 

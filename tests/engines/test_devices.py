@@ -17,6 +17,7 @@ CUBLAS = "Library libcublas.so.12 is not found or cannot be loaded"
 
 def test_a_model_that_loads_and_does_not_run_is_none() -> None:
     devices.prove(Hypothesis(finish_reason="empty"))
+    devices.prove(error("not_finite", "Of this second, perhaps."))
     with pytest.raises(EngineUnavailable, match=r"does not run: .*2\.00 GiB"):
         devices.prove(error("out_of_memory", "Tried to allocate 2.00 GiB.", transient=True))
 

@@ -47,12 +47,12 @@ def fix_of(error: Exception, otherwise: str) -> str:
 
 
 def prove(first: Hypothesis) -> None:
-    """Nothing, if the first second that a loaded model transcribed is no error.
+    """Nothing, if a loaded model had the memory to transcribe its first second.
 
     Raises:
-        EngineUnavailable: it is one: the GPU may be full already. An archive would fail chunk by chunk.
+        EngineUnavailable: it had not: the GPU may be full already. An archive would fail chunk by chunk.
     """
-    if first.error is not None:
+    if first.error is not None and first.error.transient:
         raise EngineUnavailable(f"The model is loaded and does not run: {first.error.message}", ADVICE)
 
 
