@@ -67,7 +67,7 @@ def test_a_disk_that_is_full_ends_the_run_in_words_and_loses_nothing(runner: Run
         assert runner(source, **how).exit is Exit.OK
         assert comparable(runner.output) == comparable(runner.folder / "whole")
     finally:
-        subprocess.run(["umount", str(runner.output)], check=True)
+        subprocess.run(["umount", "--lazy", str(runner.output)], check=True)
 
 
 def test_a_store_that_refuses_is_asked_again_later(runner: Runner, web: Web) -> None:
