@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 import s3_server
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and that is passed on: the tests that
+# press it would wait for what they begin until it ends by itself.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
