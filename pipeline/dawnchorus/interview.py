@@ -32,7 +32,7 @@ from dawnchorus.config import RunConfig
 from dawnchorus.errors import ConfigError, RunPaused, UserError
 from dawnchorus.kinds import refuse_unknown
 from dawnchorus.llm import Asked, asked
-from dawnchorus.outcome import Exit, answer_rows, not_for_good
+from dawnchorus.outcome import Exit, answer_rows, answers_left
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.report.words import length
 from dawnchorus.wording import be, every, many
@@ -201,11 +201,8 @@ def _said(job: Job, ending: BaseException | None, found: Reconciliation) -> Said
     if isinstance(ending, RunPaused):
         message = f"Paused: {ending}. Nothing was lost; mend it and run the same command."
         return Said(Exit.INCOMPLETE, message, rows)
-    if found.num_missing_answers:
-        message = f"Missing: {many(found.num_missing_answers, 'answer')}; run the same command to ask again."
-        return Said(Exit.INCOMPLETE, message, rows)
-    if found.num_transient_answers:
-        return Said(Exit.INCOMPLETE, not_for_good(many(found.num_transient_answers, "answer")), rows)
+    if left := answers_left(found):
+        return Said(Exit.INCOMPLETE, left, rows)
     return Said(Exit.OK, f"{_all(found.num_answers)} accounted for.", rows)
 
 

@@ -121,13 +121,20 @@ def message(code: Exit, ending: BaseException | None, found: Reconciliation) -> 
     if found.num_missing:
         return f"Without a row: {many(found.num_missing, 'recording')}; run the same command to go on."
     if found.num_transient:
-        return not_for_good(many(found.num_transient, "recording"))
+        return _not_for_good(many(found.num_transient, "recording"))
+    return answers_left(found)
+
+
+def answers_left(found: Reconciliation) -> str:
+    """What to do about answers that are not there, or failed for now; empty where there are none."""
+    if found.num_missing_answers:
+        return f"Missing: {many(found.num_missing_answers, 'answer')}; run the same command to ask again."
     if found.num_transient_answers:
-        return not_for_good(many(found.num_transient_answers, "answer"))
-    return f"Missing: {many(found.num_missing_answers, 'answer')}; run the same command to ask again."
+        return _not_for_good(many(found.num_transient_answers, "answer"))
+    return ""
 
 
-def not_for_good(what: str) -> str:
+def _not_for_good(what: str) -> str:
     """What to do when every try (`resume.max_attempts`) of something failed, and none need have."""
     return f"{what} failed at every try, for reasons that may pass; once mended, add --retry-failed all."
 

@@ -108,14 +108,20 @@ def test_overlapping_slices_are_cut_from_one_pass(audio: Path, tmp_path: Path) -
         assert all(a.balanced for a in account(end, [c | {"status": "ok"} for c in chunks]))
 
 
-def test_a_hole_is_counted_as_failed_and_later_times_stay(audio: Path, tmp_path: Path) -> None:
+def with_hole(audio: Path, folder: Path) -> Path:
+    """`whole.mp3`, and `holed.mp3`, which has 5,000 bad bytes in its middle; the path of that."""
     samples, rate = soundfile.read(audio, dtype="int16")
-    whole, holed = tmp_path / "whole.mp3", tmp_path / "holed.mp3"
+    whole, holed = folder / "whole.mp3", folder / "holed.mp3"
     soundfile.write(whole, samples, rate, format="MP3")
     data = bytearray(whole.read_bytes())
     middle = len(data) // 2
     data[middle : middle + 5_000] = bytes([0xA5]) * 5_000
     holed.write_bytes(bytes(data))
+    return holed
+
+
+def test_a_hole_is_counted_as_failed_and_later_times_stay(audio: Path, tmp_path: Path) -> None:
+    with_hole(audio, tmp_path)
     rows: Rows = [
         {"recording_id": n, "audio_filepath": str(tmp_path / f"{n}.mp3")} for n in ("whole", "holed")
     ]
@@ -131,13 +137,7 @@ def test_a_hole_is_counted_as_failed_and_later_times_stay(audio: Path, tmp_path:
 
 
 def test_damage_is_flagged_on_the_slices_that_have_it(audio: Path, tmp_path: Path) -> None:
-    samples, rate = soundfile.read(audio, dtype="int16")
-    soundfile.write(tmp_path / "holed.mp3", samples, rate, format="MP3")
-    data = bytearray((tmp_path / "holed.mp3").read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 5_000] = bytes([0xA5]) * 5_000
-    (tmp_path / "holed.mp3").write_bytes(bytes(data))
-    base = {"audio_filepath": str(tmp_path / "holed.mp3")}
+    base = {"audio_filepath": str(with_hole(audio, tmp_path))}
     spans = {"before": (0.0, 10.0), "in": (12.0, 16.0), "behind": (32.0, 8.0)}
     rows: Rows = [base | {"recording_id": n, "offset": a, "duration": b} for n, (a, b) in spans.items()]
     found = decode(tmp_path, rows, settings())

@@ -16,7 +16,7 @@ ADVICE = (
     "(docker run --gpus all), or the GPU be full. Or use the CPU: device=cpu."
 )
 _CUBLAS = (
-    "CTranslate2 wants CUDA 12's: pip install nvidia-cublas-cu12==12.9.1.4, with its lib folder in "
+    "CTranslate2 wants CUDA 12's: pip install nvidia-cublas-cu12, with its lib folder in "
     "LD_LIBRARY_PATH. Or use the CPU: device=cpu."
 )
 """It looks for them when it computes for the first time, not when it loads a model."""

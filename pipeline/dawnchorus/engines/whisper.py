@@ -17,7 +17,6 @@ Options (`engine.options`):
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dawnchorus import installing
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import devices, hub, memory
 from dawnchorus.engines.base import Identity, Licence, Waveform
@@ -106,8 +106,7 @@ class WhisperEngine:
             "weights_sha256": digest,
             # As asked for: the driver may have another device than the workers.
             "dtype": self._config.dtype,
-            "faster_whisper": importlib.metadata.version("faster-whisper"),
-            "ctranslate2": importlib.metadata.version("ctranslate2"),
+            **installing.versions("whisper", "faster_whisper", "ctranslate2"),
             "redo_logprob": self._redo_logprob,
             **{k: self._options[k] for k in sorted(self._options)},
         }

@@ -121,10 +121,9 @@ def _decode_object(
             yield from _stream(stream, tracks, source, tools, settings, began)
     except DataError as e:
         for track in tracks:
-            track.num_chunks = 0
             failure = e.failure(track.attempts + 1)
             tools.remember(failure, settings, url)
-            yield decoded_table([end_row(track, None, failure, (), settings, time.perf_counter() - began)])
+            yield _nothing(track, failure, settings, began)
 
 
 def _stream(
@@ -191,8 +190,7 @@ def _finish(
     failure = _failure(track, stream, settings)
     tools.remember(failure, settings, track.recording.audio_filepath)
     if failure is not None and failure.transient:
-        track.num_chunks = 0
-        return decoded_table([end_row(track, None, failure, (), settings, time.perf_counter() - began)])
+        return _nothing(track, failure, settings, began)
     for chunks in track.streams:
         for chunk, waveform in chunks.finish():
             rows += chunk_row(track, chunk, waveform, source, settings)
@@ -202,6 +200,12 @@ def _finish(
     )
     rows.append(end_row(track, source, failure, accounts, settings, time.perf_counter() - began, stream))
     return decoded_table(rows)
+
+
+def _nothing(track: Track, failure: Failure, settings: DecodeSettings, began: float) -> pa.Table:
+    """The end row of a recording that is of no decode."""
+    track.num_chunks = 0
+    return decoded_table([end_row(track, None, failure, (), settings, time.perf_counter() - began)])
 
 
 def _failure(track: Track, stream: Stream, settings: DecodeSettings) -> Failure | None:
