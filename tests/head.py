@@ -12,10 +12,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+
+from kit import end
 
 
 def free_port() -> int:
@@ -102,8 +104,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends the head and everything it started, which lives in sessions of its own."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=5)
-    for one in alive:
-        with suppress(psutil.NoSuchProcess):  # it may have gone by itself meanwhile
-            one.kill()
+    end(family)
     process.wait()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,9 +158,14 @@ def kill(process: subprocess.Popen[str]) -> None:
         children = []
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(children, timeout=5)
-    for child in alive:
-        child.kill()
+    end(children)
+
+
+def end(processes: list[psutil.Process], timeout: float = 5) -> None:
+    """Wait until processes have ended, and kill -9 those that have not: any may go by itself meanwhile."""
+    for one in psutil.wait_procs(processes, timeout)[1]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def wait_for(

@@ -15,10 +15,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+
+from kit import end
 
 # Each run has a network and names of its own, with its pid in them: a run that was killed leaves its own
 # behind, and must not stand in the way of the next.
@@ -144,9 +146,9 @@ class Nodes:
         """End every process, whatever it has become."""
         mine = [p for p in psutil.process_iter() if self._is_mine(p)]
         for one in mine:
-            one.terminate()
-        for one in psutil.wait_procs(mine, timeout=5)[1]:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.terminate()
+        end(mine)
         for process in self.processes.values():
             process.wait()
         shutil.rmtree(self.temporary, ignore_errors=True)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -188,13 +187,13 @@ def test_a_decode_worker_killed_late_changes_nothing(tmp_path: Path) -> None:
     process = hit.start()
     try:
         assert wait_for(lambda: len(parts(hit.output)) >= 2, process)
-        workers = [
-            p
-            for p in psutil.Process(process.pid).children(recursive=True)
-            if "Decode" in " ".join(p.cmdline()) or "Decode" in p.name()
-        ]
-        for worker in workers:
-            os.kill(worker.pid, signal.SIGKILL)
+        num_killed = 0
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # Ray's own come and go
+                if "Decode" in child.name() or "Decode" in " ".join(child.cmdline()):
+                    child.kill()
+                    num_killed += 1
+        assert num_killed
         assert process.wait(180) == 0, hit.said.read_text()
     finally:
         kill(process)
