@@ -55,6 +55,11 @@ class EngineContract:
 
     config: ClassVar[EngineConfig]
 
+    @classmethod
+    def heard(cls, rate: int) -> list[Waveform]:
+        """Five waveforms, shape (num_samples,), that the engine hears as more than one text."""
+        return [waveform(s, rate, i) for i, s in enumerate((0.5, 3.0, 1.2, 5.0, 2.0))]
+
     @pytest.fixture(scope="class")
     @classmethod
     def engine(cls) -> Iterator[Engine]:
@@ -67,8 +72,7 @@ class EngineContract:
     @pytest.fixture(scope="class")
     @classmethod
     def waveforms(cls, engine: Engine) -> list[Waveform]:
-        lengths = (0.5, 3.0, 1.2, 5.0, 2.0)
-        return [waveform(s, engine.sampling_rate, i) for i, s in enumerate(lengths)]
+        return cls.heard(engine.sampling_rate)
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -91,13 +95,16 @@ class EngineContract:
         assert identity.revision
 
     def test_batch_size_threads_and_device_are_no_part_of_the_identity(self, engine: Engine) -> None:
-        other = self.config.model_copy(update={"batch_seconds": 7.0, "threads": 2})
-        assert create(other).identity() == engine.identity()
+        for device in ("cpu", "cuda"):
+            changed = {"batch_seconds": 7.0, "threads": 2, "device": device}
+            assert create(self.config.model_copy(update=changed)).identity() == engine.identity()
 
     def test_one_hypothesis_per_waveform_with_times_within_it(
         self, engine: Engine, waveforms: list[Waveform], together: list[Hypothesis]
     ) -> None:
         assert len(together) == len(waveforms)
+        assert len({h.text for h in together}) > 1
+        assert any(h.segments for h in together)
         for hypothesis, samples in zip(together, waveforms, strict=True):
             end = len(samples) / engine.sampling_rate
             times = [(s.start, s.end) for s in hypothesis.segments]
@@ -224,8 +231,7 @@ class LanguageModelContract:
 
     def test_a_length_limit_is_said(self, model: LanguageModel) -> None:
         [answer] = model.complete([Request("one two three", 1)])
-        assert answer.num_tokens <= 1
-        assert answer.finish_reason in ("length", "empty", "stop")
+        assert (answer.finish_reason, answer.num_tokens) == ("length", 1)
 
     def test_a_prompt_too_long_harms_only_itself(self, model: LanguageModel) -> None:
         too_long = "one " * (model.context_tokens + 1)

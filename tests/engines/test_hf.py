@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from contract import HEAVY, LanguageModelContract
 from tiny_chat import TEMPLATE, build
@@ -24,7 +25,8 @@ PROMPTS = [Request(p, n) for p, n in (("one", 8), ("two one two", 4), ("hello", 
 @pytest.fixture(scope="module", autouse=True)
 def offline() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_HUB_OFFLINE", "1")  # for processes begun here
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)  # the variable is read at import
         yield
 
 

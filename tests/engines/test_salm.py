@@ -11,9 +11,9 @@ import json
 import logging
 import shutil
 import tempfile
-import threading
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -435,22 +435,16 @@ def test_another_error_of_the_model_is_not_swallowed(engine: SalmEngine, clips: 
 def test_threads_wait_for_each_other(engine: SalmEngine, clips: list[Waveform]) -> None:
     requests = [Request("one two", 6)]
     speech, answers = engine.transcribe(clips[:3]), engine.complete(requests)
-    wrong: list[object] = []
 
-    def listen() -> None:
-        for _ in range(3):
-            wrong.extend([1] if engine.transcribe(clips[:3]) != speech else [])
+    def listen() -> bool:
+        return all(engine.transcribe(clips[:3]) == speech for _ in range(3))
 
-    def answer() -> None:
-        for _ in range(6):
-            wrong.extend([2] if engine.complete(requests) != answers else [])
+    def answer() -> bool:
+        return all(engine.complete(requests) == answers for _ in range(6))
 
-    threads = [threading.Thread(target=f) for f in (listen, answer, listen, answer)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(4) as pool:
+        at_work = [pool.submit(f) for f in (listen, answer, listen, answer)]
+        assert all(one.result() for one in at_work)
 
 
 # Loading
@@ -522,8 +516,9 @@ def test_broken_files_are_said_plainly(checkpoint: Path, tmp_path: Path) -> None
     (tmp_path / "model" / "tokenizer.json").write_text("{}")
     with pytest.raises(EngineUnavailable, match="no tokenizer"):
         loaded(config)
-    (tmp_path / "model" / "config.json").write_text('{"pretrained_llm": "llm_backbone"}')
-    with pytest.raises(EngineUnavailable):
+    config = copied(tmp_path / "other")
+    (tmp_path / "other" / "config.json").write_text('{"pretrained_llm": "llm_backbone"}')
+    with pytest.raises(EngineUnavailable, match="makes no SALM of this configuration"):
         loaded(config)
 
 

@@ -6,6 +6,7 @@ their weights are large enough that different sounds give different words.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,21 @@ def ctc(path: Path, seed: int = 0) -> Path:
         "num_classes": len(LETTERS),
         "vocabulary": LETTERS,
     }
-    return _saved(EncDecCTCModel, {**_common(), "decoder": decoder, "labels": LETTERS}, path, seed, 3.0)
+    config = {**_common(), "decoder": decoder, "labels": LETTERS}
+    return _saved(EncDecCTCModel, config, path, seed, 3.0, _undecided)
+
+
+def _undecided(model: Any) -> None:
+    """No letter has a start over the others: random weights would hear one and the same in everything."""
+    import torch
+
+    model.eval()
+    model.preprocessor.featurizer.dither = 0.0
+    noise = torch.randn(1, 80_000, generator=torch.Generator().manual_seed(0))
+    sound, length = model.preprocessor(input_signal=noise, length=torch.tensor([80_000]))
+    encoded, _ = model.encoder(audio_signal=sound, length=length)  # (1, width, frames)
+    [layer] = model.decoder.decoder_layers
+    layer.bias.copy_(-(layer.weight[:, :, 0] @ encoded[0].mean(1)))
 
 
 def tdt(path: Path, seed: int = 0) -> Path:
@@ -115,7 +130,14 @@ def tdt(path: Path, seed: int = 0) -> Path:
     return _saved(EncDecRNNTBPEModel, config, path, seed, 4.0)
 
 
-def _saved(kind: Any, config: dict[str, Any], path: Path, seed: int, scale: float) -> Path:
+def _saved(
+    kind: Any,
+    config: dict[str, Any],
+    path: Path,
+    seed: int,
+    scale: float,
+    change: Callable[[Any], None] | None = None,
+) -> Path:
     import torch
     from omegaconf import OmegaConf
 
@@ -127,6 +149,8 @@ def _saved(kind: Any, config: dict[str, Any], path: Path, seed: int, scale: floa
             for name, weight in model.named_parameters():
                 if "decoder" in name or "joint" in name:
                     weight.mul_(scale)
+            if change is not None:
+                change(model)
     model.save_to(str(path))
     return path
 
