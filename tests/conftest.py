@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 import s3_server
 
 # A shell starts what it puts into the background with Ctrl-C ignored, and that is passed on: the tests that
 # press it would wait for what they begin until it ends by itself.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What a person has set for other programs would change what the tests see.
+for _name in [n for n in os.environ if n.startswith(("DAWNCHORUS_", "OTEL_"))]:
+    del os.environ[_name]
+for _name in ("RAY_ADDRESS", "FORCE_COLOR", "COLUMNS"):
+    os.environ.pop(_name, None)
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+
+settings.register_profile("tests", deadline=None)  # times are of the machine, not of the code
+settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
