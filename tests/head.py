@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
@@ -21,9 +21,16 @@ from kit import end
 
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens at, no two alike: all are held until the last is found."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
 
 
 @contextmanager
@@ -35,7 +42,7 @@ def running(
     port: int | None = None,
 ) -> Iterator[str]:
     """The job server's address while the head is up; drivers and nodes join it at `port`."""
-    port, dashboard = port or free_port(), free_port()
+    gcs, dashboard, agent, metrics = free_ports(4)
     scripts = Path(sys.executable).parent
     # Ray's sockets lie below it, and a socket's path may have 107 characters.
     temporary = Path(tempfile.mkdtemp(prefix="dc-ray-"))
@@ -44,11 +51,11 @@ def running(
     here = {"PATH": os.pathsep.join(elsewhere), "OMP_NUM_THREADS": "1"}
     command = [
         *(str(scripts / "ray"), "start", "--head", "--block", "--disable-usage-stats"),
-        *("--port", str(port), "--num-cpus", str(num_cpus), "--temp-dir", str(temporary)),
+        *("--port", str(port or gcs), "--num-cpus", str(num_cpus), "--temp-dir", str(temporary)),
         *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(dashboard)),
         # Its agent takes jobs; the usual port may be held by another Ray of this machine.
-        *("--dashboard-agent-listen-port", str(free_port())),
-        *("--metrics-export-port", str(metrics_port or free_port())),
+        *("--dashboard-agent-listen-port", str(agent)),
+        *("--metrics-export-port", str(metrics_port or metrics)),
     ]
     with open(folder / "head.txt", "w") as said:
         process = subprocess.Popen(
@@ -102,7 +109,9 @@ def _wait(address: str, process: subprocess.Popen[bytes], said: Path) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ends the head and everything it started, which lives in sessions of its own."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    process.terminate()
+    family = []
+    if process.poll() is None:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        process.terminate()
     end(family)
     process.wait()

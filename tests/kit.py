@@ -59,11 +59,6 @@ def archive(folder: Path, seconds: Iterable[float], seed: int = 0) -> Path:
     return folder
 
 
-def _attend() -> None:
-    """Ctrl-C is heard, also where the tests themselves run in the background and ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @dataclass
 class Command:
     """`dawnchorus run` of one input into one output with the fake engine, as a process."""
@@ -105,9 +100,7 @@ class Command:
         self.output.parent.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, "OMP_NUM_THREADS": "1", **self.env}
         with open(self.said, "a") as text:
-            return subprocess.Popen(
-                self.arguments(), stdout=text, stderr=text, text=True, env=env, preexec_fn=_attend
-            )
+            return subprocess.Popen(self.arguments(), stdout=text, stderr=text, text=True, env=env)
 
     @property
     def said(self) -> Path:
@@ -138,10 +131,11 @@ class Command:
         return self.said.read_text()
 
     def calls(self) -> list[dict[str, Any]]:
-        """What the engine transcribed, in order."""
+        """What the engine transcribed, in order. While it runs, its last line may be half written."""
         if not self.log.exists():
             return []
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        whole = self.log.read_text().rpartition("\n")[0]
+        return [json.loads(line) for line in whole.splitlines()]
 
     def tell(self, **script: Any) -> None:
         """Give the fake engine new instructions."""
@@ -149,16 +143,18 @@ class Command:
         self.script.write_text(json.dumps(script))
 
 
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: subprocess.Popen[Any]) -> bool:
     """kill -9 a driver, and wait until the processes it had started are gone too: within 4 s, but for two
-    agents of Ray, which would stay."""
-    try:
-        children = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        children = []
-    process.send_signal(signal.SIGKILL)
+    agents of Ray, which would stay. Returns whether it lived until then."""
+    children = []
+    if process.poll() is None:
+        process.send_signal(signal.SIGSTOP)  # now: to find its children takes milliseconds
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
     process.wait()
     end(children)
+    return process.returncode == -signal.SIGKILL
 
 
 def end(processes: list[psutil.Process], timeout: float = 5) -> None:
@@ -168,16 +164,26 @@ def end(processes: list[psutil.Process], timeout: float = 5) -> None:
             one.kill()
 
 
+def decoders(process: subprocess.Popen[Any]) -> list[psutil.Process]:
+    """The workers of a driver that decode: while they do, Ray calls them so."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # Ray's own come and go
+            if "Decode" in child.name():
+                found.append(child)
+    return found
+
+
 def wait_for(
     condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE
 ) -> bool:
-    """Poll until a condition holds (True) or the process has ended before it (False)."""
+    """Poll until a condition holds (True) or the process has ended without it (False)."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if condition():
             return True
         if process.poll() is not None:
-            return False
+            return condition()
         time.sleep(0.005)
     raise TimeoutError("the condition never held")
 

@@ -38,11 +38,13 @@ def available() -> str | None:
     """None, or why there can be no namespaces here."""
     if shutil.which("ip") is None:
         return "the command `ip` is missing (apt-get install iproute2)"
-    for words in (["netns", "add", _space("probe")], ["link", "add", _BRIDGE, "type", "bridge"]):
-        probe = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
-        if probe.returncode:
-            return f"no network of our own: {probe.stderr.strip()}"
-    _remove(_PID)
+    try:
+        for words in (["netns", "add", _space("probe")], ["link", "add", _BRIDGE, "type", "bridge"]):
+            probe = subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+            if probe.returncode:
+                return f"no network of our own: {probe.stderr.strip()}"
+    finally:
+        _remove(_PID)
     return None
 
 
@@ -106,6 +108,10 @@ class Nodes:
         _ip("-n", space, "addr", "add", f"{_NET}.{number}/24", "dev", "eth0")
         _ip("-n", space, "link", "set", "eth0", "up")
         _ip("-n", space, "link", "set", "lo", "up")
+
+    def pids(self, name: str) -> set[int]:
+        """The processes of a node."""
+        return {int(pid) for pid in _ip("netns", "pids", _space(name)).split()}
 
     def cut_off(self, name: str) -> None:
         """Pull the cable: the node lives on, and nobody hears of it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,14 @@ def config_keys() -> str:
 def _key(key: config.ConfigKey) -> str:
     unit = f" {key.unit}" if key.unit else ""
     return f"{key.name} = {json.dumps(key.default)}{unit}{' (text)' if key.fingerprint else ''}\n"
+
+
+def options() -> dict[str, set[str]]:
+    """Every command and the long options it takes."""
+    parts = re.split(r"^dawnchorus (\w+)$", cli_help(), flags=re.MULTILINE)[1:]
+    return {
+        name: set(re.findall(r"--[a-z-]+", said)) for name, said in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 def cli_help() -> str:

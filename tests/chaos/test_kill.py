@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kit import Command, archive, chunk_rows, comparable, hashes, kill, parts, wait_for
+from kit import Command, archive, chunk_rows, comparable, decoders, hashes, kill, parts, wait_for
 
 MOMENTS = ("decode", "engine", "sink", "between", "publish")
 LENGTHS = (48.0, 8.0, 12.0, 5.0, 27.0, 7.0, 9.0, 15.0, 6.0, 11.0)
@@ -40,12 +41,14 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, audio: Path) -> Path:
     return mine.output
 
 
-def moment(kind: str, rng: random.Random, mine: Command) -> Callable[[], bool]:
+def moment(
+    kind: str, rng: random.Random, mine: Command, process: subprocess.Popen[str]
+) -> Callable[[], bool]:
     """When to kill."""
     out = mine.output
     count = rng.randint(1, 6)
     if kind == "decode":
-        return lambda: any(out.glob("_runs/*/attempts/*/plan/*.parquet"))
+        return lambda: bool(decoders(process))
     if kind == "engine":
         return lambda: len(mine.calls()) >= 2 * count
     if kind == "sink":
@@ -66,8 +69,9 @@ def kill_and_resume(seed: int, folder: Path, audio: Path, unbroken: Path) -> Non
             if kind is None:
                 process.wait(180)
             else:
-                came = wait_for(moment(kind, rng, mine), process)
+                came = wait_for(moment(kind, rng, mine, process), process)
                 assert came or kind is not kinds[0], f"the run ended before {kind}"
+                assert kill(process) == came
         finally:
             kill(process)
         again = [c["hash"] for c in mine.calls()[paid:]]

@@ -44,6 +44,7 @@ def kill_and_resume(name: str, folder: Path, audio: Path) -> Command:
     process = mine.start()
     try:
         assert wait_for(moment(name, mine.output), process)
+        assert kill(process)
     finally:
         kill(process)
     rows = steps(mine.output)
@@ -86,4 +87,8 @@ def test_ctrl_c_while_it_asks_folds_what_is_there(tmp_path: Path, audio: Path) -
     before = asked(mine)
     mine.run()
     kept = {a["text"].removeprefix("answer ") for a in answers}
-    assert not kept & set(asked(mine)[len(before) :])
+    again = asked(mine)[len(before) :]
+    assert not kept & set(again)
+    answers = [a for r in transcripts(mine.output).to_pylist() for a in r["answers"]]
+    assert again
+    assert [a["status"] for a in answers] == ["ok"] * 16

@@ -56,6 +56,12 @@ def table(url: str) -> pa.Table:
     return pa.concat_tables([storage.read_table(f) for f in files])
 
 
+def at_work(running: Nodes, name: str, folder: Path) -> bool:
+    """Whether an engine of this node has transcribed something."""
+    whole = (folder / "calls.jsonl").read_text().rpartition("\n")[0]
+    return not running.pids(name).isdisjoint(json.loads(line)["pid"] for line in whole.splitlines())
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_worker_is_cut_off_and_nothing_is_lost(
@@ -76,7 +82,7 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
     assert "is submitted" in said
 
     until = time.monotonic() + PATIENCE
-    while len(storage.list_files(f"{out}/chunks", ".parquet")) < 3:
+    while len(storage.list_files(f"{out}/chunks", ".parquet")) < 3 or not at_work(running, "one", tmp_path):
         assert time.monotonic() < until, command("logs", out, "--address", running.address)
         time.sleep(0.5)
     running.cut_off("one")

@@ -20,6 +20,7 @@ HEAD = (
     "--disable-usage-stats --object-store-memory 80000000 --temp-dir {scratch} >&2 || exit 9; "
     f"export RAY_ADDRESS={ADDRESS}; "
 )
+BEGUN = "dawnchorus & until [ -e ready ]; do sleep 0.05; done;"
 
 
 @pytest.fixture
@@ -62,16 +63,16 @@ def test_driver_is_told_and_waited_for(tmp_path: Path) -> None:
     _tool(
         tmp_path,
         "dawnchorus",
-        "trap 'sleep 1; echo published; exit 130' TERM; for i in {1..300}; do sleep 0.1; done",
+        "trap 'sleep 1; echo published; exit 130' TERM; touch ready; while :; do sleep 0.1; done",
     )
     _tool(tmp_path, "ray", "echo drained")
-    done = _inside(f"dawnchorus & sleep 0.5; {FOLDER}/leave.sh 20; echo left", tmp_path, tmp_path)
+    done = _inside(f"{BEGUN} {FOLDER}/leave.sh 20; echo left", tmp_path, tmp_path)
     assert done.stdout.split() == ["published", "left"], done.stderr
 
 
 def test_leaving_ends_in_time_whatever_the_driver_does(tmp_path: Path) -> None:
-    _tool(tmp_path, "dawnchorus", "trap '' TERM; for i in {1..300}; do sleep 0.1; done")
-    done = _inside(f"dawnchorus & sleep 0.5; {FOLDER}/leave.sh 2; echo left", tmp_path, tmp_path)
+    _tool(tmp_path, "dawnchorus", "trap '' TERM; touch ready; while :; do sleep 0.1; done")
+    done = _inside(f"{BEGUN} {FOLDER}/leave.sh 2; echo left; kill -KILL $!", tmp_path, tmp_path)
     assert (done.returncode, done.stdout) == (0, "left\n"), done.stderr
 
 
@@ -81,7 +82,7 @@ def test_leaving_nothing_is_no_error(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_idle_node_is_drained_and_gone_before_time_is_up(scratch: Path) -> None:
-    script = HEAD.format(scratch=scratch) + f"{FOLDER}/leave.sh 40; cat /proc/[0-9]*/comm"
+    script = HEAD.format(scratch=scratch) + f"{FOLDER}/leave.sh 40; cat /proc/[0-9]*/comm 2> /dev/null; true"
     done = _inside(script, scratch)
     assert done.returncode == 0, done.stderr
     assert "raylet" not in done.stdout.split(), "ended by itself: nobody killed it"

@@ -40,21 +40,13 @@ def test_files_are_there(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_commands_and_options_are_dawnchoruss(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    options = _options(surfaces.cli_help())
+    options = surfaces.options()
     named = [m.groups() for m in re.finditer(r"(?<![-/\w\[])dawnchorus ([a-z]+)\b([^`#|>;&\n]*)", text)]
     found = [(command, rest) for command, rest in named if command in options]
     assert {"status", "stop", "logs", "list", "show"} <= {command for command, _ in found}
     for command, rest in found:
         for option in re.findall(r"(?<!\S)--[a-z-]+", rest):
             assert option in options[command], f"dawnchorus {command}{rest}"
-
-
-def _options(frozen: str) -> dict[str, set[str]]:
-    """Every command and the options it takes."""
-    parts = re.split(r"^dawnchorus (\w+)$", frozen, flags=re.MULTILINE)[1:]
-    return {
-        name: set(re.findall(r"--[a-z-]+", said)) for name, said in zip(parts[::2], parts[1::2], strict=True)
-    }
 
 
 def test_rays_commands_and_options_are_rays() -> None:

@@ -60,10 +60,8 @@ def test_the_programs_run(tmp_path: Path) -> None:
 
 
 def test_the_commands_are_there() -> None:
-    known = surfaces.cli_help()
-    for line in re.findall(
-        r"^\.venv/bin/dawnchorus (.*)$", TUTORIAL.read_text(encoding="utf-8"), re.MULTILINE
-    ):
-        assert f"dawnchorus {line.split()[0]}" in known
-        for option in re.findall(r"(?<!\S)--[a-z-]+", line):
-            assert option in known, line
+    known = surfaces.options()
+    told = re.findall(r"^\.venv/bin/dawnchorus (.*)$", TUTORIAL.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(told) >= 5
+    for line in told:
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", line)) <= known[line.split()[0]], line

@@ -6,16 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 
 from dawnchorus.errors import EngineUnavailable, OutputOwned, Transient
 from dawnchorus.interview import hold, prepare
 from dawnchorus.run import Exit
-from kit import Command, archive, chunk_rows, comparable, kill, parts, speech, transcripts, wait_for
+from kit import Command, archive, chunk_rows, comparable, decoders, kill, parts, speech, transcripts, wait_for
 from runner import Runner, Silent
 from web import Web, serving
 
@@ -102,7 +100,7 @@ def test_many_alike_failures_pause_the_run(runner: Runner, web: Web) -> None:
     lines = [json.dumps({"audio_filepath": f"{web.url}/{i}.flac"}) for i in range(30)]
     source.write_text("\n".join(lines))
     web.refuse = {f"{i}.flac" for i in range(30)}
-    outcome = runner(source, resume__pause_after=3, plan__unit_seconds=1e6)
+    outcome = runner(source, resume__pause_after=3, workers__decoders=1)
     assert outcome.exit is Exit.INCOMPLETE
     assert "Paused: 3 recordings in a row failed alike (throttled)" in outcome.message
     ends = [r for r in chunk_rows(runner.output) if r["kind"] == "end"]
@@ -179,21 +177,19 @@ def test_what_a_killed_run_left_can_be_assembled_by_hand(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_decode_worker_killed_late_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "audio"
-    speech(folder / "long.flac", 1800.0, seed=21)
-    speech(folder / "short.flac", 10.0, seed=22)
-    settings = {"workers.window_rows": 4}  # the first of 20 parts is committed half way through the decode
+    speech(folder / "first.flac", 1800.0, seed=21)
+    speech(folder / "second.flac", 900.0, seed=22)
+    settings = {
+        "workers.window_rows": 4,
+        "workers.decoders": 1,
+    }  # of 20 s of decoding 6 go by to the first part
     calm, hit = (Command(str(folder), tmp_path / name, dict(settings)) for name in ("calm", "hit"))
     calm.run()
     process = hit.start()
     try:
-        assert wait_for(lambda: len(parts(hit.output)) >= 2, process)
-        killed = []
-        for child in psutil.Process(process.pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):  # Ray's own come and go
-                if "Decode" in child.name():  # while it decodes, Ray calls it so
-                    child.kill()
-                    killed.append(child.pid)
-        assert killed
+        assert wait_for(lambda: bool(parts(hit.output)), process)
+        [worker] = decoders(process)
+        worker.kill()
         assert process.wait(180) == 0, hit.said.read_text()
     finally:
         kill(process)

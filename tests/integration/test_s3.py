@@ -50,7 +50,8 @@ def test_a_run_in_a_bucket_survives_its_driver(s3_environment: S3Server, tmp_pat
     with open(tmp_path / "said.txt", "w") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, text=True, env=dict(os.environ))
         try:
-            wait_for(lambda: len(storage.list_files(f"{output}/chunks", ".parquet")) >= 2, process)
+            assert wait_for(lambda: len(storage.list_files(f"{output}/chunks", ".parquet")) >= 2, process)
+            assert kill(process)
         finally:
             kill(process)
     committed = hashes(tables(f"{output}/chunks").to_pylist())

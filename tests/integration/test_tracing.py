@@ -118,7 +118,7 @@ def test_a_collector_that_is_away_costs_seconds_at_the_end(answers: bool) -> Non
         env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
         done = subprocess.run([sys.executable, "-c", ONE_SPAN], capture_output=True, text=True, env=env)
     assert done.returncode == 0
-    assert float(done.stdout) < 8
+    assert float(done.stdout) < 30, "it waits for 5"
     assert done.stderr.splitlines() == ["2 of 2 spans of the trace did not reach the collector."]
 
 
