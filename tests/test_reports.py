@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,10 +50,14 @@ def test_without_a_report_it_says_how_to_see_the_run(tmp_path: Path, words: tupl
     assert "dawnchorus status" in said.output
 
 
-def test_the_latest_is_taken(tmp_path: Path) -> None:
-    archive(tmp_path)
+@pytest.mark.parametrize("name", ["0" * 16, "f" * 16])
+def test_the_latest_is_taken(tmp_path: Path, name: str) -> None:
+    """Whatever the runs are called."""
+    run = archive(tmp_path)
     older = made(tmp_path)
-    newer = made(tmp_path)
+    shutil.copytree(run, run.with_name(name))
+    newer = older | {"run_id": name, "made_at": older["made_at"] + 1}
+    (run.with_name(name) / "report.json").write_text(json.dumps(newer), encoding="utf-8")
     found = reports.find(str(tmp_path))
     assert found is not None
-    assert older["made_at"] <= newer["made_at"] == found["made_at"]
+    assert (found["run_id"], found["made_at"]) == (name, newer["made_at"])

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 
 from dawnchorus import storage
 from dawnchorus.errors import ConfigError, StorageUnavailable, Terminal, Transient, UserError
-from dawnchorus.storage import fetching
+from dawnchorus.storage import fetching, remote
 from dawnchorus.storage.problems import explain
 from s3_server import ACCESS_KEY, S3Server
 from web import answering
@@ -205,21 +206,25 @@ def test_a_reader_never_sees_a_torn_object(place: str, tmp_path: Path) -> None:
     url = storage.join(place, "big")
     contents = [bytes([i]) * (20 << 20) for i in range(2)]
     storage.put_atomic(url, contents[0])
-    done = threading.Event()
+    begun, done = threading.Event(), threading.Event()
 
     def read() -> set[tuple[int, int]]:
         seen = set()
         while not done.is_set():
             data = storage.read_bytes(url)
             seen.add((len(data), len(set(data[:: 1 << 16]))))
+            begun.set()
         return seen
 
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(read)
-        for i in range(4):
-            storage.put_atomic(url, contents[i % 2])
-        done.set()
-        assert reader.result() <= {(20 << 20, 1)}
+        try:
+            assert begun.wait(60)
+            for i in range(1, 5):
+                storage.put_atomic(url, contents[i % 2])
+        finally:
+            done.set()
+        assert reader.result() == {(20 << 20, 1)}
 
 
 def test_tables_keep_metadata_and_row_groups(place: str) -> None:
@@ -320,23 +325,25 @@ def test_a_failed_put_leaves_no_temporary_file(tmp_path: Path) -> None:
 
 
 def test_an_object_overwritten_during_the_fetch_is_transient(
-    s3_environment: S3Server, tmp_path: Path
+    s3_environment: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By as many bytes as before, between two of its blocks."""
     url = storage.join(s3_environment.make_bucket(), "x")
-    client, bucket = s3_environment.client, url.split("/")[2]
-    storage.put_atomic(url, bytes(48 << 20))
+    storage.put_atomic(url, bytes(20 << 20))
+    num_read = 0
 
-    def overwrite_when_it_has_begun() -> None:
-        while not list(tmp_path.iterdir()):
-            time.sleep(0.001)
-        client.put_object(Bucket=bucket, Key="x", Body=b"other")
+    def read(where: str, start: int, end: int | None) -> bytes:
+        nonlocal num_read
+        data = remote.read_range(where, start, end)
+        num_read += 1
+        if num_read == 1:
+            storage.put_atomic(url, b"x" * (20 << 20))
+        return data
 
-    with ThreadPoolExecutor(1) as pool:
-        overwriting = pool.submit(overwrite_when_it_has_begun)
-        with pytest.raises(Transient) as e:
-            storage.fetch(url, str(tmp_path), MAX)
-        overwriting.result()
-    assert e.value.kind == "changed"
+    monkeypatch.setattr(fetching, "remote", SimpleNamespace(info=remote.info, read_range=read))
+    with pytest.raises(Transient, match="changed while it was read") as e:
+        storage.fetch(url, str(tmp_path), MAX)
+    assert (e.value.kind, num_read) == ("changed", 2)
     assert list(tmp_path.iterdir()) == []
 
 

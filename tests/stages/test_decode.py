@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,15 @@ from kit import speech
 from web import answering
 
 Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def forgetful() -> Iterator[None]:
+    """What a worker keeps between its tasks is no other test's."""
+    yield
+    for tools in decoding._tools.values():
+        tools.decoder.close()
+    decoding._tools.clear()
 
 
 def settings(pause_after: int = 20, **audio: Any) -> DecodeSettings:
