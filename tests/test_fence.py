@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,20 @@ def test_silence_counts_as_gone(tmp_path: Path) -> None:
     folder = storage.join(str(tmp_path), "_runs", "_fence")
     storage.put_atomic(storage.join(folder, "00000001.beat"), b"1.0")
     assert Fence(str(tmp_path), "other").acquire() == 2
+
+
+def test_an_owner_whose_clock_is_slow_is_heard(tmp_path: Path) -> None:
+    mine = Fence(str(tmp_path), "run")
+    mine.acquire()
+    beat = storage.join(str(tmp_path), "_runs", "_fence", "00000001.beat")
+    storage.put_atomic(beat, str(time.time() - 300).encode())
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(Fence(str(tmp_path), "other").acquire)
+        while not other.done():
+            storage.put_atomic(beat, str(time.time() - 300).encode())
+            time.sleep(0.2)
+        with pytest.raises(OutputOwned, match="last heard 0 s ago"):
+            other.result()
 
 
 def test_a_beat_that_cannot_be_told_is_missed_and_no_more(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ BEAT_SECONDS: Seconds = 15.0
 """How often an owner says that it lives."""
 STALE_SECONDS: Seconds = 60.0
 """Silence after which an owner counts as gone."""
+_DAY: Seconds = 86_400.0
 
 
 def _folder(output: str) -> str:
@@ -116,6 +117,16 @@ def _last_beat(output: str, owner: Owner) -> float:
     return float(storage.read_bytes(url)) if storage.exists(url) else owner.time
 
 
+def _beats(output: str, owner: Owner) -> bool:
+    """Whether an owner is heard within the time of a beat: its clock, or ours, may be wrong by minutes."""
+    before, until = _last_beat(output, owner), time.monotonic() + 1.5 * BEAT_SECONDS
+    while time.monotonic() < until:
+        time.sleep(0.5)
+        if _last_beat(output, owner) != before:
+            return True
+    return False
+
+
 class Fence:
     """Ownership of one output, held by this process; a context manager that beats and releases."""
 
@@ -130,7 +141,8 @@ class Fence:
         """Become the owner and return the new epoch.
 
         Takes over at once when the last holder released it, died on this machine, or has been silent
-        for `STALE_SECONDS`; otherwise only with `take_over`.
+        for a day; after listening to it for a beat when it has been silent for `STALE_SECONDS`; otherwise
+        only with `take_over`.
 
         Raises:
             OutputOwned: another living run holds it.
@@ -144,8 +156,12 @@ class Fence:
     def _refuse_if_alive(self, newest: int) -> None:
         owner = _read_owner(self.output, newest)
         silent = time.time() - _last_beat(self.output, owner)
-        if owner.is_dead_here() or silent > STALE_SECONDS:
+        if owner.is_dead_here() or silent > _DAY:
             return
+        if silent > STALE_SECONDS:
+            if not _beats(self.output, owner):
+                return
+            silent = 0.0
         raise OutputOwned(
             f"{self.output} is being written by run {owner.run_id} "
             f"(process {owner.pid} on {owner.host.partition('/')[0]}, last heard {silent:.0f} s ago).",
