@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 from contract import HEAVY, LanguageModelContract
 from tiny_chat import TEMPLATE, build
@@ -217,8 +217,6 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_hub_that_does_not_answer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.constants
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]  # and refused from here on
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{port}")
