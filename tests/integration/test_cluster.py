@@ -159,7 +159,9 @@ def test_a_run_is_submitted_watched_and_read(address: str, metrics_port: int, tm
 
 
 @pytest.mark.slow
-def test_a_run_at_work_is_found_and_stopped_through_its_output(address: str, tmp_path: Path) -> None:
+def test_a_run_at_work_is_found_and_stopped_through_its_output(
+    address: str, metrics_port: int, tmp_path: Path
+) -> None:
     archive(tmp_path / "audio", [6.0, *[20.0] * 9], seed=42)
     submit(tmp_path, address, pace=2.0, more=("notify.deadline=2099-01-31T07:00+01:00",))
     begun = wait_for_state(tmp_path, "transcribing")
