@@ -81,9 +81,8 @@ def kill_and_resume(seed: int, folder: Path, audio: Path, unbroken: Path) -> Non
     assert comparable(mine.output) == comparable(unbroken)
 
 
-@pytest.mark.parametrize("seed", [2, 3])
-def test_kill_and_resume(seed: int, tmp_path: Path, audio: Path, unbroken: Path) -> None:
-    kill_and_resume(seed, tmp_path, audio, unbroken)
+def test_kill_and_resume(tmp_path: Path, audio: Path, unbroken: Path) -> None:
+    kill_and_resume(2, tmp_path, audio, unbroken)
 
 
 @pytest.mark.slow

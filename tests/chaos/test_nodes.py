@@ -75,10 +75,12 @@ def test_a_worker_is_cut_off_and_nothing_is_lost(
     for path in archive(tmp_path / "audio", lengths, seed=71).iterdir():
         storage.put_atomic(f"{bucket}/audio/{path.name}", path.read_bytes())
     options = json.dumps({"seconds_per_audio_second": 0.4, "log": str(tmp_path / "calls.jsonl")})
-    words = ("--input", f"{bucket}/audio", "--engine", "fake", f"engine.options={options}")
+    words = ("--input", f"{bucket}/audio", "--engine", "fake")
     small = ("workers.window_rows=2", "plan.unit_seconds=15")
     out = f"{bucket}/out"
-    said = command("submit", "--address", running.address, *words, "--output", out, *small)
+    said = command(
+        "submit", "--address", running.address, *words, f"engine.options={options}", "--output", out, *small
+    )
     assert "is submitted" in said
 
     until = time.monotonic() + PATIENCE

@@ -217,6 +217,7 @@ def test_a_cluster_that_is_gone_leaves_the_output(tmp_path: Path) -> None:
     assert "No Ray job server answers" in said
 
 
+@pytest.mark.slow
 def test_what_the_cluster_cannot_see_is_refused(address: str, tmp_path: Path) -> None:
     archive(tmp_path / "audio", [3.0], seed=43)
     words = ("submit", "--input", str(tmp_path / "audio"), "--output", str(tmp_path / "out"))
