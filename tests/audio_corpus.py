@@ -59,8 +59,9 @@ def with_pyav(
     path: Path, x: Samples, rate: int, container: str, codec: str, bit_rate: int = 96_000, **options: Any
 ) -> None:
     """Encode with FFmpeg. `options`: `start` seconds of the first timestamp, `hole` (from, to) seconds whose
-    packets are left out with their time, `video` to add a picture track, `muxer` options."""
-    start, hole = options.get("start", 0.0), options.get("hole")
+    packets are left out with their time, `jitter` seconds by which packets come late in turn, `video` to add
+    a picture track, `tracks` of audio, options of the `muxer` and the codec (`coding`)."""
+    start, hole, jitter = options.get("start", 0.0), options.get("hole"), options.get("jitter", (0.0,))
     with av.open(str(path), "w", format=container, options=options.get("muxer", {})) as out:
         video = out.add_stream("mpeg4", rate=10) if options.get("video") else None
         if video is not None:
@@ -68,13 +69,21 @@ def with_pyav(
         stream = out.add_stream(codec, rate=rate)
         stream.bit_rate = bit_rate
         stream.layout = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[x.shape[1]]
+        stream.codec_context.options = options.get("coding", {})
+        others = [out.add_stream(codec, rate=rate) for _ in range(1, options.get("tracks", 1))]
+        for other in others:
+            other.layout = stream.layout
+            for packet in _encoded(other, x, rate, start):
+                out.mux(packet)
         if video is not None:
             for n in range(round(len(x) / rate * 10)):
                 picture = av.VideoFrame(64, 48, "yuv420p")
                 picture.pts, picture.time_base = n, Fraction(1, 10)
                 out.mux(video.encode(picture))
             out.mux(video.encode(None))
-        for packet in _encoded(stream, x, rate, start):
+        for n, packet in enumerate(_encoded(stream, x, rate, start)):
+            late = round(jitter[n % len(jitter)] / packet.time_base)
+            packet.pts, packet.dts = packet.pts + late, packet.dts + late
             at = float(packet.pts * packet.time_base)
             if hole is None or not hole[0] <= at < hole[1]:
                 out.mux(packet)

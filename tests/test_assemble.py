@@ -55,6 +55,12 @@ def test_no_speech_is_empty_and_no_audio_is_failed() -> None:
     assert row(end(A, [], 10), [])["status"] == "empty"
     nothing = chunk(A, 0, 0, 2, segments=[], status="empty")
     assert row(end(A, [nothing], 10), [nothing])["status"] == "empty"
+    hole = end(A, [], 10)
+    hole["channels"][0] |= {"silent_samples": 4 * RATE, "damaged_samples": 6 * RATE}
+    made = row(hole, [])
+    assert (made["status"], made["failure"]["kind"]) == ("failed", "damaged_audio"), (
+        "there was little to hear"
+    )
     made = row(failed_end(A, "not_found", False), [])
     assert (made["status"], made["failure"]["kind"], made["coverage"]) == ("failed", "not_found", None)
     bad = recording("x", failure=failure("invalid_json", False, stage="manifest"))

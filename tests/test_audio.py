@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 
 import audio_corpus as corpus
 from dawnchorus.audio import AudioInfo, Decoder
+from dawnchorus.audio.sniff import sniff
+from dawnchorus.audio.sources import open_source
 from dawnchorus.config import AudioConfig
 from dawnchorus.errors import DataError, Terminal, Transient
 from dawnchorus.records import Failure
@@ -372,6 +375,26 @@ def test_audio_that_starts_late_is_where_the_picture_has_it(
     assert_beeps(heard.samples[0], [3.5, 4.5, 5.5, 6.5, 7.5], within=0.04)
 
 
+@pytest.mark.parametrize("jitter", [(0.06, 0.045, 0.03, 0.015, 0.0), (0.04, 0.02, 0.0)])
+@pytest.mark.parametrize(("container", "codec"), [("matroska", "aac"), ("flv", "aac"), ("webm", "libopus")])
+def test_packets_stamped_as_they_arrived_put_no_silence_into_speech(
+    container: str, codec: str, jitter: tuple[float, ...], decoder: Decoder, tmp_path: Path
+) -> None:
+    """Each swing of a live stream's clock was one more gap: five minutes became nearly six, or eight."""
+    path = tmp_path / "x"
+    corpus.with_pyav(path, corpus.signal(30, 48_000), 48_000, container, codec, jitter=jitter)
+    heard = hear(decoder, path)
+    assert heard.seconds == pytest.approx(30, abs=0.15)
+    assert heard.damaged == []
+    assert_beeps(heard.samples[0], [1, 10, 20, 29], within=0.12)
+
+
+def test_another_track_is_not_heard_and_flagged(decoder: Decoder, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    corpus.with_pyav(path, corpus.signal(4, 48_000), 48_000, "matroska", "aac", tracks=2)
+    assert hear(decoder, path).flags == ("more_tracks",)
+
+
 # --- odd wavs --------------------------------------------------------------------------------------
 
 
@@ -382,6 +405,45 @@ def test_a_streamed_wav_has_no_length_in_its_header(size: int, decoder: Decoder,
     assert heard.seconds == SECONDS
     assert heard.flags == ()
     assert heard.info.claimed_seconds is None
+
+
+def test_a_wav_beyond_four_gigabytes_is_read_to_its_end(tmp_path: Path) -> None:
+    """Sizes have 32 bits: the header of a recorder that ran on says what is left of them."""
+    path, rate, num_bytes = tmp_path / "x.wav", 48_000, (1 << 32) + 48_000 * 8
+    form = struct.pack("<HHIIHH", 1, 4, rate, rate * 8, 8, 16)
+    head = b"RIFF" + struct.pack("<I", 48_036) + b"WAVEfmt " + struct.pack("<I", 16) + form
+    with path.open("wb") as f:
+        f.write(head + b"data" + struct.pack("<I", num_bytes & 0xFFFFFFFF))
+        f.truncate(f.tell() + num_bytes)  # a hole on the disk
+    with path.open("rb") as f:
+        found = sniff(f.fileno())
+        assert (found.reader, found.unsaid, found.claimed_seconds) == ("container", 40, None)
+        source, pieces = open_source(f.fileno())
+        for _ in range(40):
+            piece = next(pieces)  # a second each; the header promised one
+            assert piece.samples is not None
+        source.close()
+
+
+def test_what_libsndfile_cannot_read_is_ffmpegs_from_its_first_byte(decoder: Decoder, tmp_path: Path) -> None:
+    """libsndfile had read the header, and FFmpeg went on behind it."""
+    whole = corpus.riff(corpus.pcm(corpus.signal(SECONDS, 16_000), 16_000))
+    ds64 = b"ds64" + struct.pack("<IQQQI", 28, len(whole) + 28, len(whole) - 44, 0, 0)
+    (tmp_path / "x").write_bytes(b"BW64\xff\xff\xff\xffWAVE" + ds64 + whole[12:])
+    heard = hear(decoder, tmp_path / "x")
+    assert heard.seconds == SECONDS
+    assert_beeps(heard.samples[0], [1, 2])
+
+
+@pytest.mark.parametrize("container", ["amr", "3gp"])
+def test_the_comfort_noise_of_a_call_is_no_damage(container: str, decoder: Decoder, tmp_path: Path) -> None:
+    x = corpus.signal(9, 8_000)
+    x[3 * 8_000 : 7 * 8_000] = 0.0
+    corpus.with_pyav(tmp_path / "x", x, 8_000, container, "libopencore_amrnb", 12_200, coding={"dtx": "1"})
+    heard = hear(decoder, tmp_path / "x")
+    assert heard.damaged == []
+    assert heard.seconds == pytest.approx(9, abs=0.1)
+    assert_beeps(heard.samples[0], [1, 2, 7, 8])
 
 
 def test_odd_pcm_and_odd_chunks(decoder: Decoder, tmp_path: Path) -> None:

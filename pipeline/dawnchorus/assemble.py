@@ -13,8 +13,8 @@ from typing import Any
 from dawnchorus import storage
 from dawnchorus.chunking import join_seams
 from dawnchorus.language import FLAG, maybe_not_english
-from dawnchorus.records import Seconds
-from dawnchorus.schema import SCHEMA_VERSION
+from dawnchorus.records import Failure, Seconds
+from dawnchorus.schema import SCHEMA_VERSION, failure_row
 
 DURATION_TOLERANCE: Seconds = 0.1
 """Decoded against claimed length: a larger difference is flagged."""
@@ -147,7 +147,8 @@ def assemble(recording: Row, end: Row, chunks: Sequence[Row], facts: RunFacts) -
         if facts.english_only and maybe_not_english(row["pred_text"], _avg_logprob(succeeded)):
             flags.add(FLAG)
     else:
-        row["status"] = "failed" if failures else "empty"
+        row["failure"] = row["failure"] or _mostly_lost(row["coverage"])
+        row["status"] = "failed" if row["failure"] else "empty"
     row["flags"] = sorted(flags)
     return row
 
@@ -157,6 +158,15 @@ def _avg_logprob(chunks: Sequence[Row]) -> float | None:
     known = [(c["avg_logprob"], c["num_tokens"] or 0) for c in chunks if c["avg_logprob"] is not None]
     num_tokens = sum(n for _, n in known)
     return sum(p * n for p, n in known) / num_tokens if num_tokens else None
+
+
+def _mostly_lost(coverage: Mapping[str, float] | None) -> dict[str, Any] | None:
+    """Why a recording in which nobody speaks is no silent one: there is hardly anything to hear."""
+    if coverage is None or coverage["failed"] <= coverage["decoded"] / 2:
+        return None
+    lost, all_ = coverage["failed"], coverage["decoded"]
+    said = f"{lost:.1f} of {all_:.1f} s do not decode, and nobody speaks in the rest."
+    return failure_row(Failure("decode", "damaged_audio", said, transient=False))
 
 
 def _worst(failures: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

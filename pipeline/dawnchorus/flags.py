@@ -31,13 +31,14 @@ TRANSCRIPT_FLAGS = {
     "too_fast": Flag("doubt", "More text than anybody speaks in that time; loops in it are said once."),
     "length_limit": Flag("doubt", "The model came to its limit of tokens before its end."),
     "maybe_not_english": Flag("doubt", "Probably another language, heard by an English-only model."),
-    "partial": Flag("doubt", "A part failed or is damaged and is missing; `failure` says why."),
+    "partial": Flag("doubt", "A part failed and is missing; `failure` says why."),
     "damaged_audio": Flag("audio", "Some of the file does not decode; those seconds count as failed."),
     "truncated_audio": Flag("audio", "The file ends before the length that it claims."),
     "duration_mismatch": Flag(
         "audio", "Its length is not the one that manifest or file claim, by over 0.1 s."
     ),
     "timestamp_gap": Flag("audio", "The file's clock leaps ahead; the gap is silence: times stay right."),
+    "more_tracks": Flag("audio", "The file has several audio tracks, of which one was heard."),
     "timestamp_jump": Flag("audio", "The file's clock leaps too far or back; the leap was left out."),
 }
 """Flags of a transcript, and of its chunks."""

@@ -27,7 +27,7 @@ from dawnchorus.audio.source import Source
 from dawnchorus.audio.sources import open_file, open_source
 from dawnchorus.errors import DataError, Terminal, Transient
 
-RULE = 1
+RULE = 2
 """Raised whenever the same bytes may give other samples than before, for a reason no library's version
 shows: part of every decode_id."""
 CRASH_MAGIC = b"DAWNCHORUS-CRASH"

@@ -40,9 +40,13 @@ _TOLERANCE = 0.03
 """Seconds by which timestamps may be off before it counts: Matroska rounds to 1 ms, ASF packets to 10."""
 _VORBIS_TOLERANCE = 0.1
 """Vorbis timestamps swing by half of a long block, 10 ms at 44.1 kHz and 64 ms at 8 kHz."""
+_BACKLOG = 1.0
+"""Seconds by which frames may come behind what was decoded: live streams are stamped as packets arrive."""
 _BELIEVED_GAP = 10.0
 """Seconds of gap that are believed when the container's own length does not back them."""
 _MAX_READ_ERRORS = 16
+AMR = {"amrnb": ("libopencore_amrnb", 8_000), "amrwb": ("libopencore_amrwb", 16_000)}
+"""FFmpeg's own decoders refuse the comfort noise between words, which is most of a call."""
 
 # Errors are counted, not printed: an error between two frames is what tells damage from a pause.
 av.logging.set_level(av.logging.ERROR)
@@ -51,15 +55,18 @@ logging.getLogger("libav").propagate = False
 
 
 class ContainerSource:
-    """One file, or a `part` of one, opened by FFmpeg.
+    """One file, or a `part` of one, opened by FFmpeg; `unsaid` is where a part has a size of 32 bits that is
+    not to be believed: zero means unknown.
 
     Raises:
         Terminal: `not_audio` or `no_audio_track`.
     """
 
-    def __init__(self, fd: int, format_name: str, part: Region | None = None) -> None:
+    def __init__(
+        self, fd: int, format_name: str, part: Region | None = None, unsaid: int | None = None
+    ) -> None:
         options = {"fd": str(fd), "protocol_whitelist": "fd", "format_whitelist": _DEMUXERS}
-        file: Any = "fd:" if part is None else _Part(part)
+        file: Any = "fd:" if part is None else _Part(part, unsaid)
         try:
             self._container = av.open(file, options=options, metadata_errors="ignore")
         except MemoryError:
@@ -73,18 +80,20 @@ class ContainerSource:
             raise Terminal("not_audio", "The audio track is in a format that cannot be decoded.")
         self._demuxer = self._container.format.name.split(",")[0]
         self._codec = self._stream.codec_context
+        if self._codec.name in AMR:
+            self._codec = amr_decoder(self._codec.name)
         self._codec.thread_type = "NONE"
         self._codec.options = {"err_detect": "crccheck"}
         claimed = self._claimed()
         self.facts = Facts(
             DECODER,
             self._demuxer if format_name == "unknown" else format_name,
-            self._codec.name,
+            self._stream.codec_context.name,
             self._codec.layout.nb_channels,
             self._codec.sample_rate or 0,
             claimed,
         )
-        self.flags: set[str] = set()
+        self.flags = {"more_tracks"} if len(self._container.streams.audio) > 1 else set[str]()
         start = self._container.start_time
         self._origin: float | None = None if start is None else start / av.time_base
         if self._demuxer in _FROM_ZERO:
@@ -97,7 +106,7 @@ class ContainerSource:
         lost_until = 0.0
         for packet in self._packets():
             try:
-                frames = packet.decode()
+                frames = self._codec.decode(packet)
             except MemoryError:
                 raise
             except (av.FFmpegError, ValueError):
@@ -139,7 +148,7 @@ class ContainerSource:
             self._origin = time
         ahead = time - self._origin - self._now
         tolerance = _VORBIS_TOLERANCE if self._codec.name == "vorbis" else _TOLERANCE
-        if abs(ahead) <= tolerance:
+        if -_BACKLOG <= ahead <= tolerance:
             return
         claimed = self.facts.claimed_seconds or 0.0
         if 0 < ahead <= max(_BELIEVED_GAP, claimed + 1 - self._now):
@@ -188,24 +197,28 @@ class ChainSource:
     """Streams one after another in one Ogg file, each with its own clock; `starts` are their first bytes."""
 
     def __init__(self, fd: int, starts: list[int], end: int) -> None:
-        self._parts = [Region(fd, a, b) for a, b in pairwise([*starts, end])]
+        # A Region keeps what it read last: a day of radio has hundreds of links.
+        self._spans = [*pairwise([*starts, end])]
         self._fd = fd
-        self._now = ContainerSource(fd, "ogg", self._parts[0])
+        self._now = self._open(self._spans[0])
         self.facts = replace(self._now.facts, claimed_seconds=None)
         self.flags: set[str] = set()
 
     def pieces(self) -> Iterator[Piece]:
         """The pieces of every stream that can be opened."""
-        for part in self._parts:
-            if part is not self._parts[0]:
+        for n, span in enumerate(self._spans):
+            if n:
                 self._now.close()
                 try:
-                    self._now = ContainerSource(self._fd, "ogg", part)
+                    self._now = self._open(span)
                 except Terminal:
                     self.flags.add("damaged_audio")
                     continue
             yield from self._now.pieces()
             self.flags |= self._now.flags
+
+    def _open(self, span: tuple[int, int]) -> ContainerSource:
+        return ContainerSource(self._fd, "ogg", Region(self._fd, *span))
 
     def close(self) -> None:
         """Close the stream that is open."""
@@ -215,12 +228,15 @@ class ChainSource:
 class _Part:
     """A part of a file as PyAV wants to read it; nameless, since a name would help FFmpeg guess."""
 
-    def __init__(self, region: Region) -> None:
-        self._region, self._pos = region, region.start
+    def __init__(self, region: Region, unsaid: int | None = None) -> None:
+        self._region, self._pos, self._unsaid = region, region.start, unsaid
 
     def read(self, num_bytes: int) -> bytes:
         """Up to so many bytes from here."""
         data = self._region.read(self._pos, num_bytes)
+        if self._unsaid is not None and self._pos <= self._unsaid < self._pos + len(data):
+            at = self._unsaid - self._pos
+            data = data[:at] + bytes(4) + data[at + 4 :]
         self._pos += len(data)
         return data
 
@@ -235,6 +251,14 @@ class _Part:
     def tell(self) -> int:
         """The position in the part."""
         return self._pos - self._region.start
+
+
+def amr_decoder(name: str) -> Any:
+    """A decoder of AMR that knows comfort noise; `name` is FFmpeg's of the codec."""
+    library, rate = AMR[name]
+    codec: Any = av.CodecContext.create(library, "r")
+    codec.sample_rate, codec.layout = rate, "mono"
+    return codec
 
 
 def _errors() -> int:

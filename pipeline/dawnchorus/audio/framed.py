@@ -9,7 +9,7 @@ from typing import Any
 
 import av
 
-from dawnchorus.audio.containers import DECODER
+from dawnchorus.audio.containers import AMR, DECODER, amr_decoder
 from dawnchorus.audio.frames import Headers, Region, Run, scan
 from dawnchorus.audio.shape import Piece
 from dawnchorus.audio.sniff import Sniffed
@@ -74,10 +74,10 @@ class FrameSource:
 
     def _codec(self) -> Any:
         name = self._layout.codec
+        if name in AMR:
+            return amr_decoder(name)
         codec: Any = av.CodecContext.create("mp3float" if name == "mp3" else name, "r")
         codec.thread_type = "NONE"
-        if name in ("amrnb", "amrwb"):
-            codec.sample_rate, codec.layout = self.facts.rate, "mono"
         return codec
 
     def close(self) -> None:

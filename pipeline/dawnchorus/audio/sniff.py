@@ -78,6 +78,7 @@ class Sniffed:
     codec: Codec | None = None
     claimed_seconds: float | None = None
     cut: bool = False
+    unsaid: int | None = None
 
 
 def sniff(fd: int) -> Sniffed:
@@ -174,13 +175,14 @@ def _wav(file: Region, start: int) -> Sniffed:
             rate = int.from_bytes(f[4:8], "little")
             tag = int.from_bytes(f[24:26], "little") if tag == 0xFFFE and len(f) == 26 else tag
         elif h[:4] == b"data":
-            streamed = size == 0 or (size >= _ENDLESS and body + size > file.end)
+            endless = file.end - body >= 1 << 32
+            streamed = endless or size == 0 or (size >= _ENDLESS and body + size > file.end)
             end = file.end if streamed else min(file.end, body + size)
             if tag in _MPEG_TAGS and (first := find(Region(file.fd, body, end), "mp3", body)) is not None:
                 return Sniffed("frames", "wav", first, end, "mp3")
             linear = not streamed and rate and align and tag in _LINEAR_TAGS
             claimed = size // align / rate if linear else None
-            usable = tag in _SNDFILE_TAGS and size > 0
+            usable = tag in _SNDFILE_TAGS and size > 0 and not endless
             return Sniffed(
                 "sndfile" if usable else "container",
                 "wav",
@@ -188,6 +190,7 @@ def _wav(file: Region, start: int) -> Sniffed:
                 file.end,
                 claimed_seconds=claimed,
                 cut=not streamed and body + size > file.end,
+                unsaid=pos + 4 if endless else None,
             )
         pos = body + size + (size & 1)
     return Sniffed("container", "wav", 0, file.end)

@@ -94,11 +94,13 @@ def open_source(fd: int) -> tuple[Source, Iterator[Piece]]:
     elif sniffed.format == "ogg":
         source = _open_ogg(fd, sniffed)
     elif sniffed.reader == "container":
-        source = ContainerSource(fd, sniffed.format)
+        whole = None if sniffed.unsaid is None else Region(fd, 0, sniffed.end)
+        source = ContainerSource(fd, sniffed.format, whole, sniffed.unsaid)
     else:
         try:
             source = SndfileSource(fd, sniffed)
         except soundfile.LibsndfileError:
+            os.lseek(fd, 0, os.SEEK_SET)  # it has read the header
             source = ContainerSource(fd, sniffed.format)
     return _peek(source)
 

@@ -27,7 +27,7 @@ _HINTS = {
     "permission": "Ask for permission to read it; then run the same command.",
     "throttled": "The store slows down: run the same command later, or lower workers.decoders.",
     "disk_full": "Free space in the temporary folder; then run the same command.",
-    "damaged_audio": "Parts of the file are damaged: what decodes is transcribed.",
+    "damaged_audio": "Most of the file is damaged, and nobody speaks in the rest: copy it again.",
 }
 FEWEST_WORDS = 50
 _PASSING = "Likely to pass: run the same command again."
