@@ -269,6 +269,18 @@ def test_seams_are_joined_only_where_inputs_overlap_and_words_are_missing() -> N
     ]
 
 
+def test_a_chunk_that_says_nothing_joins_no_distant_ones() -> None:
+    said = [
+        row(0, 14, "that was it thank you very much"),
+        row(40, 72, ""),
+        row(68, 80, "thank you very much for it"),
+    ]
+    assert [s["text"] for s in join_seams(said)] == [
+        "that was it thank you very much",
+        "thank you very much for it",
+    ]
+
+
 @pytest.mark.parametrize(
     ("left", "right", "expected"),
     [

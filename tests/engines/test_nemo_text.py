@@ -28,6 +28,12 @@ def test_words_lie_within_the_waveform_and_do_not_overlap() -> None:
     assert [w.prob for w in found] == [0.5, 0.25, 1.0]
 
 
+def test_a_word_behind_the_end_of_a_short_clip_is_not_lost() -> None:
+    """Clips of less than a second are padded; a word without a length belonged to no chunk."""
+    [found] = words(offsets(("seven", 7, 8)), None, 0.08, 0.5)
+    assert (found.start, found.end) == (pytest.approx(0.42), 0.5)
+
+
 def test_probabilities_that_do_not_fit_are_left_out() -> None:
     assert [w.prob for w in words(offsets(("one", 0, 1), ("two", 2, 3)), [0.5], 0.08, 1.0)] == [None, None]
 

@@ -46,10 +46,12 @@ def join_seams(chunks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     others were divided by `owned`.
     """
     joined: list[dict[str, Any]] = []
-    previous: Mapping[str, Any] | None = None
+    previous: Mapping[str, Any] | None = None  # of those that say anything
     for chunk in chunks:
         segments = [dict(s) for s in chunk["segments"] or ()]
-        if previous is not None and previous["input_end"] > chunk["input_start"] and segments and joined:
+        if not segments:
+            continue
+        if previous is not None and previous["input_end"] > chunk["input_start"]:
             left, right = joined[-1], segments[0]
             if not left["words"] and not right["words"]:
                 most = round((previous["input_end"] - chunk["input_start"]) * _WORDS_PER_SECOND)

@@ -34,7 +34,8 @@ def words(
     longer than until the next begins (a transducer's durations may overlap).
     """
     found = list(offsets)
-    starts = [min(end, float(o["start_offset"]) * frame) for o in found]
+    # A clip of less than a second is padded: a word may begin behind its end.
+    starts = [min(max(0.0, end - frame), float(o["start_offset"]) * frame) for o in found]
     made = []
     for i, offset in enumerate(found):
         until = min(end, max(float(offset["end_offset"]) * frame, starts[i] + frame))
