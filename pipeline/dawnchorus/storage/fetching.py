@@ -24,6 +24,9 @@ _BYTES_PER_SECOND = 4 << 10
 """Beyond the patience, the least that an http server gives: a decoder's share of a slow line."""
 _ENDLESS_BYTES_PER_SECOND = 64 << 10
 """Of an object whose length is not told: radio at 320 kbit/s has 40 kB/s, and no end."""
+_HEAD_SECONDS = 10.0
+_SETTLED_SECONDS = 1.1
+"""Last-Modified counts in seconds."""
 _PLAIN = {"Accept-Encoding": "identity"}
 
 
@@ -142,13 +145,29 @@ def _download(url: str, scratch_dir: str, max_bytes: int) -> Fetched:
 
 
 def _changed(store: Any, address: str, before: Any) -> bool:
-    """Whether ETag or Last-Modified differ now; servers that answer no HEAD say nothing."""
+    """Whether ETag or Last-Modified differ now, and stay so: some servers make one up for each answer, and
+    those that answer no HEAD say nothing."""
+    now = _head(store, address)
+    differ = [k for k in ("ETag", "Last-Modified") if k in before and k in now and before[k] != now[k]]
+    if not differ:
+        return False
+    time.sleep(_SETTLED_SECONDS)
+    again = _head(store, address)
+    return any(again.get(k) == now[k] for k in differ)
+
+
+def _head(store: Any, address: str) -> Any:
+    """The headers of a HEAD, whose names ignore case; none where there is no answer."""
+    import aiohttp
     import fsspec.asyn
 
-    async def head() -> Any:  # aiohttp's headers, whose names ignore case
+    async def head() -> Any:
         session = await store.set_session()
-        async with session.head(address, headers=_PLAIN, allow_redirects=True) as response:
+        limit = aiohttp.ClientTimeout(total=_HEAD_SECONDS)
+        async with session.head(address, headers=_PLAIN, allow_redirects=True, timeout=limit) as response:
             return response.headers if response.ok else {}
 
-    now = fsspec.asyn.sync(store.loop, head)
-    return any(k in before and k in now and before[k] != now[k] for k in ("ETag", "Last-Modified"))
+    try:
+        return fsspec.asyn.sync(store.loop, head)
+    except (OSError, aiohttp.ClientError, TimeoutError):
+        return {}
