@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import json
 import os
 import threading
 import time
@@ -107,6 +108,28 @@ def test_join_and_names() -> None:
     assert storage.name_of("https://h/x/a%20b.wav?q=1") == "a b.wav"
     assert storage.parent("s3://b/x/man.jsonl") == "s3://b/x"
     assert storage.parent("https://h/x/man.jsonl?sig=1") == "https://h/x"
+
+
+def test_words_that_are_no_secrets_tell_recordings_apart() -> None:
+    asked = [
+        "http://h/p?author=smith",
+        "http://h/p?author=jones",
+        "http://h/?show=7&se=1",
+        "http://h/?show=7&se=2",
+    ]
+    assert [storage.canonical_uri(a) for a in asked] == asked
+    assert [storage.redact(a) for a in asked] == asked
+    signed = "http://h/a.wav?sv=1&se=2027&sp=r&sig=abc%3D&v=2"
+    assert storage.canonical_uri(signed) == "http://h/a.wav?v=2"
+    for name in ("auth", "x-auth", "authorization", "auth_token", "access_key", "subscription-key"):
+        assert "hush" not in storage.redact(f"http://h/a?{name}=hush&b=1")
+        assert storage.canonical_uri(f"http://h/a?{name}=hush&b=1") == "http://h/a?b=1"
+
+
+def test_json_stays_json_without_its_secrets() -> None:
+    told = {"template": 'Ask "https://shop.example/p?auth=KEY" why.', "b": 1}
+    clean = json.loads(storage.redact(json.dumps(told)))
+    assert clean == {"template": 'Ask "https://shop.example/p?auth=***" why.', "b": 1}
 
 
 def test_redact_removes_what_opens_doors() -> None:
@@ -507,7 +530,21 @@ def cut_short(request: BaseHTTPRequestHandler, number: int) -> None:
 
 
 def changing(request: BaseHTTPRequestHandler, number: int) -> None:
+    tag = "before" if number == 1 else "after"
+    reply(request, BODY, Content_Length=str(len(BODY)), ETag=f'"{tag}"')
+
+
+def restless(request: BaseHTTPRequestHandler, number: int) -> None:
+    """Podcasts whose advertisements are put in for each listener."""
     reply(request, BODY, Content_Length=str(len(BODY)), ETag=f'"v{number}"')
+
+
+def deaf_to_head(request: BaseHTTPRequestHandler, number: int) -> None:
+    if request.command == "HEAD":
+        request.close_connection = True
+        request.connection.close()
+        return
+    reply(request, BODY, Content_Length=str(len(BODY)), ETag='"v1"')
 
 
 def status(code: int) -> Answer:
@@ -527,6 +564,20 @@ def test_fetch_gets_there_in_the_end(answer: Answer, scheme: str, tmp_path: Path
 def test_web_servers_may_leave_things_out(answer: Answer, tmp_path: Path) -> None:
     with web(answer) as server, fetch(server, "http", tmp_path) as fetched:
         assert Path(fetched.path).read_bytes() == BODY
+
+
+@pytest.mark.parametrize("answer", [restless, deaf_to_head])
+def test_what_a_web_server_says_afterwards_is_not_believed_alone(answer: Answer, tmp_path: Path) -> None:
+    """The body had its length: it was fetched four times, and refused."""
+    asked: list[str] = []
+
+    def noted(request: BaseHTTPRequestHandler, number: int) -> None:
+        asked.append(request.command)
+        answer(request, number)
+
+    with web(noted) as server, fetch(server, "http", tmp_path) as fetched:
+        assert Path(fetched.path).read_bytes() == BODY
+    assert asked.count("GET") == 1
 
 
 @pytest.mark.parametrize(
