@@ -61,6 +61,25 @@ def test_words_with_times_set_the_times_of_cues() -> None:
     ]
 
 
+def test_cues_are_spaced_as_the_text_is() -> None:
+    """faster-whisper's words begin with their space; NeMo's have none, nor has the text of some scripts."""
+    said = [" www", ".example", ".org", " at", " 28", ".8", " cold", "-hearted"]
+    words = [word(n / 2, n / 2 + 0.4, w) for n, w in enumerate(said)]
+    [cue] = cues.cues([segment(0.0, 4.0, "".join(said).strip(), words=words)])
+    assert cue.lines == ["www.example.org at 28.8 cold-hearted"]
+    bare = [word(0.0, 0.4, "to"), word(0.5, 0.9, "be")]
+    assert cues.cues([segment(0.0, 0.9, "to be", words=bare)])[0].lines == ["to be"]
+    chinese = [word(n / 2, n / 2 + 0.4, w) for n, w in enumerate(["今日", "は", "天気"])]
+    assert cues.cues([segment(0.0, 1.4, "今日は天気", words=chinese)])[0].lines == ["今日は天気"]
+    long = "Donaudampfschifffahrtsgesellschaft"
+    assert cues.cues([segment(0.0, 3.0, f"the {long} is")])[0].lines == [f"the {long} is"]
+
+
+def test_a_word_of_the_other_voice_leaves_a_sentence_to_be_read() -> None:
+    both = [segment(0.0, 3.5, "a long sentence", channel=0), segment(0.5, 0.8, "yes", channel=1)]
+    assert [(c.start_ms, c.end_ms) for c in cues.cues(both)] == [(0, 2000), (2000, 3500)]
+
+
 def test_a_script_without_spaces_is_cut() -> None:
     found = cues.cues([segment(0.0, 20.0, "字" * 150)])
     assert sum(len(line) for c in found for line in c.lines) >= 150

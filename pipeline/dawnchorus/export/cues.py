@@ -35,9 +35,12 @@ class Cue:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
+    """A word, or a piece of one; `glued` to the one before, where no space is between them."""
+
     start_ms: int
     end_ms: int
     text: str
+    glued: bool
 
 
 def clean(text: str) -> str:
@@ -62,11 +65,11 @@ def cues(segments: Iterable[Mapping[str, Any]], labelled: bool = False) -> list[
     for segment in segments:
         speaker = speaker_of(segment)
         room = len(speaker) + 3 if labelled and speaker else 0
-        tokens = _tokens(segment)
+        tokens = _tokens(segment, room)
         for group in _split(tokens, room):
-            text = [t.text for t in group]
             end = min(max(t.end_ms for t in group), group[0].start_ms + MAX_MS)
-            found.append(Cue(group[0].start_ms, max(end, group[0].start_ms + 1), speaker, _lines(text, room)))
+            lines = _lines(group, room)
+            found.append(Cue(group[0].start_ms, max(end, group[0].start_ms + 1), speaker, lines))
     return _apart(sorted(found, key=lambda c: (c.start_ms, c.end_ms)))
 
 
@@ -74,21 +77,39 @@ def _ms(seconds: Seconds) -> int:
     return max(0, round(seconds * 1000))
 
 
-def _tokens(segment: Mapping[str, Any]) -> list[_Token]:
-    """The words of a segment with their times; those longer than a line are cut."""
+def _tokens(segment: Mapping[str, Any], room: int) -> list[_Token]:
+    """The words of a segment with their times, spaced as its text is; those longer than a line are cut."""
+    whole = clean(segment["text"])
     words = [w for w in segment.get("words") or () if clean(w["word"])]
     if words:
         spans = [(clean(w["word"]), _ms(w["start"]), _ms(w["end"])) for w in words]
     else:
-        spans = _share(clean(segment["text"]).split(), _ms(segment["start"]), _ms(segment["end"]))
+        spans = _share(whole.split(), _ms(segment["start"]), _ms(segment["end"]))
+    glued = _glued(whole, [text for text, _, _ in spans])
     tokens = []
     at = 0
-    for text, start, end in spans:
+    for (text, start, end), to_last in zip(spans, glued, strict=True):
         at = max(at, start)
-        pieces = [text[i : i + LINE_CHARACTERS // 2] for i in range(0, len(text), LINE_CHARACTERS // 2)]
-        whole = [text] if len(text) <= LINE_CHARACTERS // 2 else pieces
-        tokens += [_Token(a, b, piece) for piece, a, b in _share(whole, at, max(at, end))]
+        size = max(1, len(text) if len(text) <= LINE_CHARACTERS - room else LINE_CHARACTERS // 2)
+        pieces = [text[i : i + size] for i in range(0, len(text), size)]
+        shared = _share(pieces, at, max(at, end))
+        tokens += [_Token(a, b, piece, to_last or n > 0) for n, (piece, a, b) in enumerate(shared)]
     return tokens
+
+
+def _glued(text: str, words: Sequence[str]) -> list[bool]:
+    """Whether each word stands in `text` right after the one before: `www` `.example` `.org`, `28` `.8`, and
+    all words of a script without spaces."""
+    glued, end = [], 0
+    for word in words:
+        start = text.find(word, end)
+        glued.append(start == end > 0)
+        end = start + len(word) if start >= 0 else end
+    return glued
+
+
+def _text(group: Sequence[_Token]) -> str:
+    return "".join(t.text if t.glued or not n else f" {t.text}" for n, t in enumerate(group))
 
 
 def _share(texts: Sequence[str], start: int, end: int) -> list[tuple[str, int, int]]:
@@ -113,7 +134,7 @@ def _split(tokens: Sequence[_Token], room: int) -> list[Sequence[_Token]]:
             group = tokens[start:end]
             if len(group) > 1 and not _fits(group, room):
                 break
-            options.append((best[start][0] + _cost(group, room, end == len(tokens)), start))
+            options.append((best[start][0] + _cost(group, room, tokens[end : end + 1]), start))
         best.append(min(options))
     groups: list[Sequence[_Token]] = []
     end = len(tokens)
@@ -124,11 +145,13 @@ def _split(tokens: Sequence[_Token], room: int) -> list[Sequence[_Token]]:
     return groups[::-1]
 
 
-def _cost(group: Sequence[_Token], room: int, last: bool) -> float:
-    size = sum(len(t.text) + 1 for t in group) + room
+def _cost(group: Sequence[_Token], room: int, after: Sequence[_Token]) -> float:
+    size = len(_text(group)) + 1 + room
     slack = 1 - min(1.0, size / (LINE_CHARACTERS * MAX_LINES))
     text = group[-1].text
-    ending = 0.0 if last or text.endswith(_SENTENCE) else 0.15 if text.endswith(_PAUSE) else 0.4
+    ending = 0.0 if not after or text.endswith(_SENTENCE) else 0.15 if text.endswith(_PAUSE) else 0.4
+    if after and after[0].glued:  # in the middle of a word, wherever a script has spaces
+        ending = 0.8
     return 1.0 + slack * slack + ending
 
 
@@ -138,28 +161,37 @@ def _fits(group: Sequence[_Token], room: int) -> bool:
         return False
     line, column = 1, room
     for n, token in enumerate(group):
-        column += len(token.text) + (1 if n and column > (room if line == 1 else 0) else 0)
+        spaced = n and not token.glued and column > (room if line == 1 else 0)
+        column += len(token.text) + (1 if spaced else 0)
         if column > LINE_CHARACTERS:
             line, column = line + 1, len(token.text)
     return line <= MAX_LINES
 
 
-def _lines(words: Sequence[str], room: int) -> list[str]:
-    """One line, or the two most even ones; the first leaves `room` characters free."""
-    whole = " ".join(words)
-    if len(whole) + room <= LINE_CHARACTERS or len(words) == 1:
+def _lines(group: Sequence[_Token], room: int) -> list[str]:
+    """One line, or the two most even ones, between words where it can be; the first leaves `room` characters
+    free."""
+    whole = _text(group)
+    if len(whole) + room <= LINE_CHARACTERS or len(group) == 1:
         return [whole]
-    breaks = [(" ".join(words[:n]), " ".join(words[n:])) for n in range(1, len(words))]
-    best = min(breaks, key=lambda b: (max(len(b[0]) + room, len(b[1])), len(b[0])))
-    return [*best]
+
+    def unlikeness(n: int) -> tuple[bool, bool, int, int]:
+        first, second = len(_text(group[:n])) + room, len(_text(group[n:]))
+        return max(first, second) > LINE_CHARACTERS, group[n].glued, max(first, second), first
+
+    at = min(range(1, len(group)), key=unlikeness)
+    return [_text(group[:at]), _text(group[at:])]
 
 
 def _apart(ordered: list[Cue]) -> list[Cue]:
     """Cues in order of start, moved so that none overlap: two voices at once share the time evenly."""
     for left, right in pairwise(ordered):
         if right.start_ms < left.end_ms:
-            middle = (right.start_ms + min(left.end_ms, right.end_ms)) // 2
+            # A word into a long sentence takes its second half, or the rest of it would not be shown.
+            right.end_ms = max(right.end_ms, left.end_ms)
+            middle = (right.start_ms + left.end_ms) // 2
             left.end_ms = right.start_ms = max(middle, left.start_ms + _MIN_MS)
+            right.end_ms = max(right.end_ms, right.start_ms + _MIN_MS)
         right.end_ms = max(right.end_ms, right.start_ms + 1)
         right.end_ms = min(right.end_ms, right.start_ms + MAX_MS)
     return ordered
