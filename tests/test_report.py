@@ -6,6 +6,7 @@ import html
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,10 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import outputs
-from dawnchorus import ids, installing, report, reports, schema
+from dawnchorus import config, ids, installing, report, reports, schema
 from dawnchorus.errors import Fenced
 from dawnchorus.reconcile import Reconciliation
-from dawnchorus.report import charts, tables, words
+from dawnchorus.report import charts, tables, typed, words
 from dawnchorus.report.accuracy import Accuracy
 from outputs import chunk, end_row, failed, segment, transcript
 
@@ -96,6 +97,40 @@ def test_json_keys_are_frozen(tmp_path: Path) -> None:
     assert found == json.loads(frozen.read_text(encoding="utf-8"))
 
 
+def test_a_slice_that_failed_is_no_audio(tmp_path: Path) -> None:
+    """It has the length that was asked for; figures were scaled by it."""
+    archive(tmp_path)
+    before = made(tmp_path)
+    lost = failed("s3://b/d.mp3", "not_audio", "This is no audio.") | {"offset": 0.0, "duration": 3600.0}
+    totals = tables.Rows()
+    batch = pa.RecordBatch.from_pylist([lost], schema=schema.TRANSCRIPTS)
+    totals.add(batch, np.zeros(1, np.int64), np.zeros(0, np.int64))
+    assert (totals.audio_seconds, totals.longest) == (0.0, [])
+    assert before["coverage"]["audio"] == 160.0
+
+
+def test_what_another_version_reported_is_made_anew_or_left(tmp_path: Path) -> None:
+    run = archive(tmp_path)
+    old = made(tmp_path) | {"report_version": 1, "cost": {}}
+    (run / "report.json").write_text(json.dumps(old))
+    report.renew_answers(str(tmp_path), outputs.RUN_ID)
+    assert json.loads((run / "report.json").read_text()) == old
+    report.renew_rows(str(tmp_path), outputs.RUN_ID, Reconciliation())
+    assert json.loads((run / "report.json").read_text())["report_version"] == report.REPORT_VERSION
+
+
+def test_what_is_typed_again_is_what_was_meant() -> None:
+    overrides = typed.commands(
+        config.build(
+            {"input": "i", "output": "o", "run_id": "20240131", "engine": {"revision": "1e5"}}
+        ).model_dump(),
+        "o",
+    )["resume"]
+    words_ = [w for w in shlex.split(overrides) if "=" in w]
+    again = config.build({"input": "i", "output": "o"}, words_)
+    assert (again.run_id, again.engine.revision) == ("20240131", "1e5")
+
+
 def test_what_is_returned_is_what_is_written(tmp_path: Path) -> None:
     run = archive(tmp_path)
     assert made(tmp_path) == json.loads((run / "report.json").read_text(encoding="utf-8"))
@@ -142,7 +177,7 @@ def test_time_adds_up(tmp_path: Path) -> None:
     assert [w["num_windows"] for w in sorted(found["workers"], key=lambda w: w["worker"])] == [1, 2]
     assert found["cost"]["gpu_hours"] == pytest.approx(15 / 3600 / 2)
     assert found["cost"]["cpu_hours"] == pytest.approx((15 * 2 + 1.75) / 3600)
-    assert made(tmp_path)["cost"]["gpu_hours"] is None
+    assert made(tmp_path)["cost"] == found["cost"], "a command that had no engine forgets no bill"
 
 
 def test_rtfx_over_time_is_the_audio_spread_over_the_work(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def sentences(of: Bill, audio: Seconds, gpu_hours: float) -> list[str]:
     """The bill as people read it."""
     seen = f", seen {of.price.seen}" if of.price.seen else ""
     said = [
-        f"${of.dollars:,.2f} at ${of.price.dollars:,.2f} per {of.price.name} hour ({of.price.source}{seen})."
+        f"${of.dollars:,.2f} at ${of.price.dollars:,.2f} per {of.price.name} hour ({of.price.source}{seen}), "
+        "for transcribing."
     ]
     if of.per_1000_hours is not None:
         said.append(f"That is ${of.per_1000_hours:,.2f} per 1,000 hours of audio.")

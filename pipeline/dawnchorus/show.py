@@ -41,7 +41,9 @@ class _Totals:
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.statuses.update({v["values"]: v["counts"] for v in pc.value_counts(batch["status"]).to_pylist()})
-        self.seconds += pc.sum(batch["duration"]).as_py() or 0.0
+        # A slice that failed has the length that was asked for.
+        decoded = pc.is_valid(batch["coverage"])
+        self.seconds += pc.sum(pc.if_else(decoded, batch["duration"], None)).as_py() or 0.0
         partial = pc.and_(pc.equal(batch["status"], "ok"), pc.is_valid(batch["failure"]))
         self.num_partial += pc.sum(partial).as_py() or 0
 
@@ -64,7 +66,7 @@ def show_table(
         raise ConfigError(f"There is no status {status!r}.", f"Choose one of: {', '.join(_STYLES)}.")
     export.require_transcripts(output)
     totals, ids = _Totals(), list[pa.Array]()
-    for batch in export.rows(output, ["recording_id", "status", "duration", "failure"], 65_536):
+    for batch in export.rows(output, ["recording_id", "status", "duration", "coverage", "failure"], 65_536):
         totals.add(batch)
         ids.append(batch["recording_id"])
     totals.num_elsewhere = earlier.count(storage.absolute(output), pa.chunked_array(ids, pa.string()))

@@ -28,7 +28,7 @@ def report(
 ) -> None:
     """Say what a run came to and where its report is. From the output alone: the cluster may be gone."""
     from dawnchorus import reports, storage
-    from dawnchorus.report import words
+    from dawnchorus.report import REPORT_VERSION, words
 
     with plainly():
         url = storage.absolute(output)
@@ -39,10 +39,13 @@ def report(
                 "It is written when a run ends; how one is: dawnchorus status.",
             )
         run_id = found["run_id"]
-        out.print(Text(words.headline(found), style="bold"), soft_wrap=True)
-        out.print(Text(words.lede(found)), soft_wrap=True)
-        for line in found["cost"]["said"]:
-            out.print(Text(line), soft_wrap=True)
+        if found["report_version"] == REPORT_VERSION:
+            out.print(Text(words.headline(found), style="bold"), soft_wrap=True)
+            out.print(Text(words.lede(found)), soft_wrap=True)
+            for line in found["cost"]["said"]:
+                out.print(Text(line), soft_wrap=True)
+        else:
+            out.print("Another version made it; its page says what it came to.")
         out.print(Text(f"report  {storage.readable(reports.page_url(url, run_id))}"), soft_wrap=True)
         if save is not None:
             _write(save, reports.page(url, run_id))

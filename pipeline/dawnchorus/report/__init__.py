@@ -46,9 +46,24 @@ def make(
         FileNotFoundError: the run saved nothing.
         Transient, Terminal: the output cannot be read or written.
     """
-    made = gather(output, run_id, found, started, cpus_per_engine, gpus_per_engine, accelerator, now, until)
+    each = (cpus_per_engine, gpus_per_engine, accelerator)
+    if (
+        cpus_per_engine is None and gpus_per_engine is None
+    ):  # nothing was left to transcribe: what it took before is not forgotten
+        each = _engines_before(output, run_id)
+    made = gather(output, run_id, found, started, *each, now, until)
     _write(output, run_id, made, epoch)
     return made
+
+
+def _engines_before(output: str, run_id: str) -> tuple[float | None, float | None, str | None]:
+    """CPUs and GPUs of an engine, and which GPUs, by the run's last report."""
+    url = storage.join(output, "_runs", run_id, "report.json")
+    old = json.loads(storage.read_bytes(url)) if storage.exists(url) else {}
+    if old.get("report_version") != REPORT_VERSION:
+        return None, None, None
+    known = old["cost"]["engine"]
+    return known["cpus"], known["gpus"], known["accelerator"]
 
 
 def renew_answers(output: str, run_id: str, epoch: int | None = None) -> None:
@@ -61,6 +76,8 @@ def renew_answers(output: str, run_id: str, epoch: int | None = None) -> None:
     if not storage.exists(url):
         return
     made = json.loads(storage.read_bytes(url))
+    if made["report_version"] != REPORT_VERSION:
+        return  # its page cannot be made from it
     wanted = manifest_keys(storage.join(output, "_runs", run_id))
     _write(
         output, run_id, made | {"answers": answers.gather(output, functools.partial(among, wanted))}, epoch
@@ -79,8 +96,9 @@ def renew_rows(output: str, run_id: str, found: Reconciliation) -> None:
         return
     old = json.loads(storage.read_bytes(url))
     spent = old["time"]
+    kept = _OF_THE_WORK if old["report_version"] == REPORT_VERSION else ()
     made = gather(output, run_id, found, spent["started_at"], now=old["made_at"], until=spent["ended_at"]) | {
-        name: old[name] for name in _OF_THE_WORK
+        name: old[name] for name in kept
     }
     _write(output, run_id, made | {"headline": words.headline(made)})
 

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import functools
 import json
-import re
-import shlex
 import time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
-from dawnchorus import cost, earlier, forgotten, ledger, storage
-from dawnchorus.config import CostConfig, RunConfig, config_keys
+from dawnchorus import cost, earlier, forgotten, storage
+from dawnchorus.config import CostConfig
 from dawnchorus.reconcile import Reconciliation
 from dawnchorus.records import Seconds
 from dawnchorus.report import answers, quotes, timing, words
@@ -34,10 +31,11 @@ from dawnchorus.report.tables import (
     read_work,
     rows_of_run,
 )
+from dawnchorus.report.typed import commands, without_secrets
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
+"""Of the shape of `report.json`."""
 _SLOWEST = 8
-_SECRET = re.compile(r"(?i)token|secret|passw|api_?key|credential")
 
 
 def gather(
@@ -90,8 +88,8 @@ def gather(
         "cost": _cost(about, spent["time"], cpus_per_engine, gpus_per_engine, accelerator),
         "model": _model(about),
         "fingerprint": about["fingerprint"],
-        "config": _without_secrets(about["config"]),
-        "commands": _commands(about["config"], output),
+        "config": without_secrets(about["config"]),
+        "commands": commands(about["config"], output),
     }
     return report | {"headline": words.headline(report)}
 
@@ -226,6 +224,7 @@ def _cost(
     held: Seconds = spent["engine_seconds"] + spent["wait_seconds"]
     gpu_hours = None if gpus is None else held / 3600 * gpus
     made: dict[str, Any] = {
+        "engine": {"cpus": cpus, "gpus": gpus, "accelerator": accelerator},
         "engine_hours": held / 3600,
         "gpu_hours": gpu_hours,
         "cpu_hours": None if cpus is None else (spent["decode_seconds"] + held * cpus) / 3600,
@@ -250,45 +249,4 @@ def _model(about: dict[str, Any]) -> dict[str, str]:
         "attribution": metadata.get("dawnchorus.attribution", ""),
         "languages": metadata.get("dawnchorus.languages", ""),
         "version": metadata.get("dawnchorus.version", ""),
-    }
-
-
-def _without_secrets(tree: Any, name: str = "") -> Any:
-    if isinstance(tree, dict):
-        return {k: _without_secrets(v, str(k)) for k, v in tree.items()}
-    if isinstance(tree, list):
-        return [_without_secrets(v, name) for v in tree]
-    if isinstance(tree, str):
-        return "***" if _SECRET.search(name) else storage.redact(tree)
-    return tree
-
-
-def _typed(value: Any) -> str:
-    """A value as one types it after `key=`: JSON is YAML."""
-    if isinstance(value, dict):
-        plain = {
-            k: v.model_dump(exclude_none=True) if isinstance(v, BaseModel) else v for k, v in value.items()
-        }
-        return json.dumps(plain)
-    return json.dumps(value) if isinstance(value, list) else str(value)
-
-
-def _commands(tree: dict[str, Any], output: str) -> dict[str, str]:
-    """What to type: to go on, to publish, to look and to export."""
-    config = RunConfig.model_validate(_without_secrets(tree))
-    changed = [
-        f"{key.name}={_typed(value)}"
-        for key in config_keys()
-        if key.name not in ("input", "output", "resume.retry_failed", "notify.command")
-        and (value := key.value_of(config)) != key.default
-    ]
-    place = storage.readable(output)
-    run = ["dawnchorus", "run", *changed, "--input", config.input, "--output", config.output]
-    table = f"'{ledger.transcripts_url(place)}/*.parquet'"
-    return {
-        "resume": shlex.join(run),
-        "retry_failed": shlex.join([*run, "--retry-failed", "all"]),
-        "show_failed": shlex.join(["dawnchorus", "show", place, "--status", "failed", "--limit", "1000"]),
-        "query_failed": f"SELECT audio_filepath, failure FROM {table} WHERE failure IS NOT NULL",
-        "export": shlex.join(["dawnchorus", "export", place, "subtitles", "--format", "srt"]),
     }

@@ -76,7 +76,7 @@ def _numbers(report: Report) -> str:
     audio = report["coverage"]["audio"]
     tiles = [
         ("recordings", f"{totals['recordings']:,}", _collapsed(totals)),
-        ("of audio", length(audio), f"{length(report['coverage'].get('silent', 0.0))} silent"),
+        ("of audio", length(audio), f"{_silent(report):.0%} silent"),
         ("of work", length(spent["wall_seconds"]), many(len(report["attempts"]), "attempt")),
         ("rtfx", number(spent["rtfx"]), f"an engine at work: {_plain(spent['engine_rtfx'])}"),
         ("words", words.short(totals["words"]), many(spent["num_chunks"], "chunk")),
@@ -95,6 +95,12 @@ def _numbers(report: Report) -> str:
     return f'<dl class="tiles">{made}</dl>\n'
 
 
+def _silent(report: Report) -> float:
+    """Share of what was decoded: channels that are transcribed apart count one by one."""
+    coverage = report["coverage"]
+    return float(coverage.get("silent", 0.0) / coverage["decoded"]) if coverage.get("decoded") else 0.0
+
+
 def _plain(value: float | None) -> str:
     return "none" if value is None else f"{value:,.1f}"
 
@@ -108,6 +114,11 @@ def _collapsed(totals: Mapping[str, int]) -> str:
     if totals.get("forgotten"):
         said.append(f"{totals['forgotten']:,} forgotten")
     return ", ".join(said) or f"{totals['ok']:,} with speech"
+
+
+def _channels(coverage: Mapping[str, float]) -> str:
+    """What makes the parts more than the audio: several channels, each with seconds of its own."""
+    return ", channel by channel" if coverage.get("decoded", 0.0) > 1.01 * coverage["audio"] else ""
 
 
 def _pictures(report: Report) -> str:
@@ -126,7 +137,7 @@ def _pictures(report: Report) -> str:
     ]
     figures = [
         charts.stacked("Recordings", states, lambda n: f"{n:,.0f}"),
-        charts.stacked("Where the audio went", seconds, length),
+        charts.stacked(f"Where the audio went{_channels(coverage)}", seconds, length),
         charts.over_time("rtfx over time", report["rtfx_over_time"]),
         charts.histogram("Length of chunks", report["chunk_seconds"], "s", "chunks"),
         charts.histogram("Pace of speech", report["words_per_minute"], "words/min", "recordings"),
