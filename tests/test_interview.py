@@ -43,6 +43,22 @@ def test_what_the_newest_run_says_unless_told_otherwise(tmp_path: Path) -> None:
     assert prepare(str(tmp_path)).job.asked.engine.options == {"context_tokens": 3000}
 
 
+def test_a_question_beside_a_prompt_is_asked_too(tmp_path: Path) -> None:
+    """It was the summary's label, and never asked."""
+    output(tmp_path)
+    found = asked(tmp_path, names=["summary"], question="Who?")
+    assert [(q, n.startswith("qa-")) for n, (_, q) in found.items()] == [(None, False), ("Who?", True)]
+    found = asked(tmp_path, names=["summary", "qa"], question="Who?")
+    assert found == {"summary": (300, None), "qa": (300, "Who?")}
+
+
+def test_what_the_run_tried_again_is_not_tried_again_by_every_ask(tmp_path: Path) -> None:
+    write(tmp_path, "transcripts", ROWS)
+    save_run(tmp_path, ROWS, engine={"name": "fake"}, resume={"retry_failed": []})
+    assert prepare(str(tmp_path)).job.resume.retry_failed is None
+    assert prepare(str(tmp_path), given={"resume.retry_failed": []}).job.resume.retry_failed == []
+
+
 def test_a_summary_where_nothing_was_ever_asked(tmp_path: Path) -> None:
     assert asked(output(tmp_path)) == {"summary": (300, None)}
 

@@ -97,6 +97,7 @@ def test_names_changes_and_new_prompts() -> None:
         (["qa"], "qa needs a question"),
         ({"qa": {"question": "  "}}, "qa needs a question"),
         ({"mine": {"template": "no place"}}, "no {transcript}"),
+        ({"summary": {"question": "Who?"}}, "its template no {question}"),
         ({"mine": {"template": "{transcript}", "json_schema": {"type": "objekt"}}}, "no JSON Schema"),
         ({"mine": {"template": "{transcript}", "json_schema": {"$ref": "http://x/y"}}}, "refers to another"),
     ],
@@ -118,6 +119,14 @@ def test_json_is_found_in_an_answer(text: str) -> None:
     made, problem = fitting_json(text, SHIPPED["action_items"].json_schema or {})
     assert problem == ""
     assert json.loads(made or "") == GOOD
+
+
+@pytest.mark.parametrize(
+    ("text", "schema"),
+    [('"happy"', {"enum": ["happy", "sad"]}), (" true\n", {"type": "boolean"}), ("5", {"type": "integer"})],
+)
+def test_an_answer_may_be_one_value(text: str, schema: dict[str, Any]) -> None:
+    assert fitting_json(text, schema) == (text.strip(), "")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def prepare(
     more = dict(given or {})
     if "llm.engine" in more and more["llm.engine"] != tree["llm"]["engine"]:
         tree["llm"] |= {"model": None, "revision": None, "device": "auto", "dtype": "auto", "options": {}}
+    tree["resume"]["retry_failed"] = None  # was for that command
     tree["llm"]["prompts"] = _by_name(tree["llm"]["prompts"])
     settings = config.build(tree, overrides, {"output": output, **more})
     known = _by_name(settings.model_dump()["llm"]["prompts"])
@@ -145,11 +146,11 @@ def _by_name(prompts: Any) -> dict[str, Any]:
 def _prompts(known: dict[str, Any], names: Sequence[str], question: str | None) -> dict[str, Any]:
     """The prompts that are named, with what the configuration says of them, and the question's."""
     wanted = {name: known.get(name, {}) for name in names}
-    if question is not None and len(names) == 1:
-        wanted[names[0]] = {**wanted[names[0]], "question": question}
-    elif question is not None:
-        wanted[prompts.asking(question).name] = {"question": question}
-    return wanted
+    if question is None:
+        return wanted
+    takers = [name for name, changes in wanted.items() if prompts.takes_question(name, changes)]
+    mine = {name: {**wanted[name], "question": question} for name in takers}
+    return wanted | (mine or {prompts.asking(question).name: {"question": question}})
 
 
 def _chosen(output: str, limit: int | None, recording: str | None) -> pa.Array:

@@ -178,6 +178,11 @@ def asking(question: str, name: str | None = None) -> Prompt:
     return replace(SHIPPED["qa"], name=name or f"qa-{digest}", question=question)
 
 
+def takes_question(name: str, changes: Mapping[str, Any]) -> bool:
+    """Whether the prompt of this name, with what differs from the shipped one, has a place for a question."""
+    return "{question}" in (changes.get("template") or SHIPPED.get(name, SHIPPED["qa"]).template)
+
+
 def resolve(given: Iterable[str] | Mapping[str, Mapping[str, Any]]) -> tuple[Prompt, ...]:
     """Prompts from shipped names, or from a mapping of names to what differs from the shipped prompt of
     that name (`None` values differ in nothing). A new name needs a `template`, or a `question` for `qa`.
@@ -216,6 +221,11 @@ def _check(prompt: Prompt) -> None:
             raise ConfigError(f"A template of {where} has no {{{place}}}.", "Say where it goes.")
     if "{question}" in prompt.template and not (prompt.question or "").strip():
         raise ConfigError(f"{where} needs a question.", f"Set {where}.question, or use `ask --question`.")
+    if prompt.question is not None and "{question}" not in prompt.template:
+        raise ConfigError(
+            f"{where} has a question, and its template no {{question}}.",
+            "Say where it goes, or give the question a prompt of its own.",
+        )
     if prompt.json_schema is not None:
         _check_schema(prompt.json_schema, where)
 
@@ -235,18 +245,27 @@ def fitting_json(text: str, schema: Mapping[str, Any]) -> tuple[str | None, str]
     """The JSON in an answer, compact, and ""; or None and what is wrong with it."""
     import jsonschema
 
-    start = min((i for i in (text.find("{"), text.find("[")) if i >= 0), default=len(text))
-    end = max(text.rfind("}"), text.rfind("]")) + 1
     try:
-        value = json.loads(text[start:end], parse_constant=_refuse)
+        value = _json_in(text)
     except (ValueError, RecursionError) as e:
-        return None, "It is no JSON." if end <= start else f"It is no JSON: {e}."
+        return None, f"It is no JSON: {e}."
     error = jsonschema.exceptions.best_match(
         jsonschema.validators.validator_for(schema)(schema).iter_errors(value)
     )
     if error is not None:
         return None, f"{error.message} (at {error.json_path})."
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")), ""
+
+
+def _json_in(text: str) -> Any:
+    """The whole text as JSON, or the object or list in it, whatever is said around that."""
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        start = min((i for i in (text.find("{"), text.find("[")) if i >= 0), default=-1)
+        if start < 0:
+            raise
+    return json.loads(text[start : max(text.rfind("}"), text.rfind("]")) + 1], parse_constant=_refuse)
 
 
 def _refuse(name: str) -> Any:
