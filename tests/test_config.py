@@ -30,12 +30,21 @@ SOURCE = Path(dawnchorus.__file__).parent
             for r in ("../../x", "a/b", "_fence", "x y", "..")
         ),
         ("sample=1", "sample: 1 is not a share such as 1%"),
+        ("plan.unit_seconds=.inf", "plan.unit_seconds: inf is not a finite number"),
+        ("engine.redo_logprob=.nan", "engine.redo_logprob: nan is not a finite number"),
     ],
 )
 def test_a_wrong_value_is_one_plain_sentence(override: str, said: str) -> None:
     with pytest.raises(ConfigError) as e:
         config.build({"input": "i", "output": "o"}, [override])
     assert said in str(e.value)
+
+
+def test_a_section_with_nothing_in_it_is_its_default() -> None:
+    """YAML reads `engine:` above commented lines as null."""
+    tree = {"input": "i", "output": "o", "engine": None}
+    assert config.build(tree) == config.build({"input": "i", "output": "o"})
+    assert config.build(tree, ["engine.model=small"]).engine.model == "small"
 
 
 @pytest.mark.parametrize("share", ["1%", "0.5%", "100%"])

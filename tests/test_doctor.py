@@ -43,6 +43,11 @@ def test_storage_of_a_configuration(tmp_path: Path) -> None:
     assert checks["input"].ok
     assert checks["output"].ok
     assert not list((tmp_path / "out").iterdir()), "the probe is gone"
+    for n in (0, 1):
+        (tmp_path / f"man_{n}.jsonl").write_text("{}")
+    checks = found(input=str(tmp_path / "man__OP_0..1_CL_.jsonl"), output=str(tmp_path / "out"))
+    assert checks["input"].detail == "2 shards can be read"
+    assert not found(input=str(tmp_path / "man_{0..2}.jsonl"), output=str(tmp_path / "out"))["input"].ok
     checks = found(input=str(tmp_path / "*.wav"), output="/proc/nothing", vad={"enabled": False})
     assert not checks["input"].ok
     assert "matches nothing" in checks["input"].detail

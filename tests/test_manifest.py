@@ -252,6 +252,17 @@ def test_cuts_that_cannot_be_read_are_bad_lines(tmp_path: Path, row: dict[str, A
     assert kinds(rows_of(lines(tmp_path / "cuts.jsonl", row))) == ["unsupported_cut"]
 
 
+def test_a_cut_of_one_channel_of_several_is_not_taken_for_all(tmp_path: Path) -> None:
+    """Two cuts of a call were one recording, which heard both speakers."""
+    recording = {"id": "c", "sources": [{"type": "file", "channels": [0, 1], "source": "c.wav"}]}
+    cut = {"type": "MonoCut", "id": "x", "start": 0.0, "duration": 2.0, "recording": recording}
+    both = {**cut, "type": "MultiCut", "start": 2.0, "channel": [0, 1]}
+    rows = rows_of(lines(tmp_path / "cuts.jsonl", cut | {"channel": 1}, both))
+    assert rows[0]["failure"]["kind"] == "unsupported_cut"
+    assert "channel 1 of 2" in rows[0]["failure"]["message"]
+    assert rows[1]["failure"] is None
+
+
 def test_a_folder_lists_its_audio_in_order(tmp_path: Path) -> None:
     names = ["b.MP3", "a b#%.wav", "deep/er/c.Opus", ".hidden.wav", ".git/d.wav", "notes.txt", "é.webm"]
     for name in names:

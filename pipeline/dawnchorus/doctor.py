@@ -28,6 +28,7 @@ from dawnchorus.config import AudioConfig, EngineConfig, RunConfig
 from dawnchorus.engines import ENGINES, LANGUAGE_MODELS, create, create_language_model, devices, missing
 from dawnchorus.engines.base import Engine, LanguageModel
 from dawnchorus.errors import DataError, UserError
+from dawnchorus.manifest.sources import expand_range
 
 _GIB = 1 << 30
 _MIN_SCRATCH_BYTES = 2 * _GIB
@@ -212,6 +213,11 @@ def _vad() -> Check:
 
 
 def _input(address: str) -> str:
+    found = [_one_input(part) for part in expand_range(address)]
+    return found[0] if len(found) == 1 else f"{len(found):,} shards can be read"
+
+
+def _one_input(address: str) -> str:
     url = storage.absolute(address)
     place = storage.readable(url)
     if storage.exists(url):

@@ -193,7 +193,8 @@ def build(
     Raises:
         ConfigError: an unknown key (names the nearest), a wrong value, a missing input or output.
     """
-    merged: dict[str, Any] = copy.deepcopy(dict(tree))
+    # A section whose keys are all commented out is None.
+    merged: dict[str, Any] = copy.deepcopy({k: v for k, v in tree.items() if v is not None})
     for override in overrides:
         name, equals, value = override.partition("=")
         if not equals:
@@ -229,6 +230,7 @@ def _explain(error: ValidationError, source: str) -> ConfigError:
 
 _REASONS = {
     "float": "is not a number",
+    "finite": "is not a finite number",
     "int": "is not a whole number",
     "bool": "is not true or false",
     "string": "is not text",

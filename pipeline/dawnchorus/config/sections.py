@@ -17,7 +17,9 @@ def key(default: Any, doc: str, *, text: bool, unit: str = "", **limits: Any) ->
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=False, validate_default=True, allow_inf_nan=False
+    )
 
 
 class ManifestConfig(Section):

@@ -117,6 +117,13 @@ def _fields_of_cut(cut: Mapping[str, Any]) -> dict[str, Any]:
     names = {t.get("name") if isinstance(t, Mapping) else str(t) for t in transforms}
     if names - _HARMLESS_TRANSFORMS:
         raise bad("unsupported_cut", "The cut's recording has transforms, which are not applied here.")
+    channels, mine = sources[0].get("channels") or [0], cut.get("channel")
+    if mine is not None and {*(mine if isinstance(mine, list) else [mine])} != {*channels}:
+        raise bad(
+            "unsupported_cut",
+            f"The cut is of channel {mine} of {len(channels)}, and a manifest cannot choose one: list the "
+            "recording once, and set audio.channels.",
+        )
     spoken = [s for s in cut.get("supervisions") or [] if isinstance(s, Mapping)]
     texts = [s["text"].strip() for s in sorted(spoken, key=_start) if isinstance(s.get("text"), str)]
     known = {"type", "start", "duration", "recording", "supervisions", "features"}
