@@ -71,3 +71,21 @@ def test_a_job_is_named_by_what_it_does(tmp_path: Path) -> None:
 def test_relative_paths_are_told_in_full(tmp_path: Path) -> None:
     given = submission.anywhere(config.build({"input": "audio/*.mp3", "output": "s3://b/out"}))
     assert (given.input, given.output) == (str(Path.cwd() / "audio/*.mp3"), "s3://b/out")
+
+
+def test_a_submitted_driver_is_called_as_leave_looks_for_it(tmp_path: Path) -> None:
+    """A head that goes would have been drained, and its driver killed without publishing."""
+    (tmp_path / "needs.txt").write_text("")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit; atexit.register(lambda: print(open('/proc/self/comm').read()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "dawnchorus.driver", str(tmp_path / "needs.txt"), str(tmp_path / "none.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stdout == "dawnchorus\n\n"

@@ -146,6 +146,16 @@ def test_run_asks_for_what_the_groups_can_give(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
+def test_autoscaler_can_write_where_ray_logs(folder: str) -> None:
+    """Ray's folder is below the head's TMPDIR; the operator mounts /tmp/ray only, and the sidecar ended."""
+    cluster = _job(folder)["spec"]["rayClusterSpec"]
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    scratch = next(e["value"] for e in head["env"] if e["name"] == "TMPDIR")
+    (mine,) = [m for m in head["volumeMounts"] if m["mountPath"] == scratch]
+    assert mine in cluster["autoscalerOptions"]["volumeMounts"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_configuration_is_one(folder: str) -> None:
     job, (text,) = _job(folder), _objects(folder)["ConfigMap"]["data"].values()
     built = config.build(yaml.safe_load(text))
