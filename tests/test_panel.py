@@ -106,6 +106,13 @@ def test_a_submission_and_its_run_find_each_other(tmp_path: Path) -> None:
     assert look(tmp_path, first, second, run="job-2") == ("one", "job-2")
 
 
+def test_a_cluster_made_anew_counts_from_one_and_yesterdays_run_is_not_tonights(tmp_path: Path) -> None:
+    ended = status(run_id="one", submission_id="job-1", state="ended", exit=130, updated_at=NOW - 9_000)
+    progress.write(str(tmp_path / "_runs" / "one"), ended)
+    assert look(tmp_path, submitted("job-1", "RUNNING", NOW - 60)) == (None, "job-1")
+    assert look(tmp_path, submitted("job-1", "STOPPED", NOW - 12_000)) == ("one", "job-1")
+
+
 def test_a_run_here_after_a_submission_is_the_one_shown(tmp_path: Path) -> None:
     job = submitted("job-1", "STOPPED", NOW - 900)
     progress.write(str(tmp_path / "_runs" / "one"), status(run_id="one", updated_at=NOW))

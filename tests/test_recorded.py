@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +14,11 @@ import pytest
 
 from dawnchorus import config, progress, signals
 from dawnchorus.cluster import Progress
-from dawnchorus.errors import ConfigError, RunPaused
+from dawnchorus.errors import ConfigError, OutputOwned, RunPaused
 from dawnchorus.placement import Node, share_out
 from dawnchorus.prepare import Prepared, Survey, prepare, survey
 from dawnchorus.progress import Pace, Status
-from dawnchorus.recorded import Recorded, failed
+from dawnchorus.recorded import Recorded, failed, failing
 from kit import archive
 from runner import Silent
 
@@ -106,9 +109,34 @@ def test_the_cost_goes_on_in_a_second_attempt(prepared: Prepared) -> None:
     work: Survey = survey(prepared)
     with Recorded(Silent(), prepared, 1, every=0.0) as shown:
         shown.plan(prepared, work, use)
-        shown.held_since -= 3600.0
+        assert shown.held is not None
+        shown.held.looked -= 3600.0
         shown.progress(work, Progress(), 1.0)
     assert told(prepared).cost == pytest.approx(3.6, rel=0.01)
+
+
+def test_what_failed_before_is_counted_on(prepared: Prepared) -> None:
+    """A second pass over three of a thousand showed no failure until the end."""
+    work = replace(survey(prepared), failures={"not_found": 500})
+    with Recorded(Silent(), prepared, 1, every=0.0) as shown:
+        shown.plan(prepared, work, None)
+        assert (told(prepared).num_failed, dict(told(prepared).failures)) == (500, {"not_found": 500})
+        shown.progress(work, Progress(num_failed=1, failures=Counter(crash=1)), 1.0)
+        assert dict(told(prepared).failures) == {"not_found": 500, "crash": 1}
+        assert told(prepared).num_failed == 501
+
+
+def test_who_could_not_start_is_told_of_and_who_found_another_at_work_is_not(tmp_path: Path) -> None:
+    keep = f"import sys; open({str(tmp_path / 'news')!r}, 'w').write(sys.stdin.read())"
+    notify = {"command": [sys.executable, "-c", keep]}
+    mine = config.build({"input": "s3://in", "output": "s3://out", "notify": notify})
+    with pytest.raises(OutputOwned), failing(mine, Silent()):
+        raise OutputOwned("It is being written by another run.")
+    assert not (tmp_path / "news").exists()
+    with pytest.raises(ConfigError), failing(mine, Silent()):
+        raise ConfigError("There is nothing at s3://in.")
+    news = json.loads((tmp_path / "news").read_text())
+    assert (news["event"], news["exit"], news["message"]) == ("failed", 2, "There is nothing at s3://in.")
 
 
 def test_a_price_that_nobody_knows_is_said_before_the_work(prepared: Prepared) -> None:

@@ -39,8 +39,8 @@ class JobServer(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def job_server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), JobServer) as server:
+def job_server(kind: type[JobServer] = JobServer) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -88,6 +88,25 @@ def test_a_token_that_is_missing_is_said(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("Error: No Ray job server answers")
     assert "RAY_AUTH_TOKEN" in done.stderr
+
+
+class Expiring(JobServer):
+    """A job server behind a session that ends."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/api/version"):
+            return super().do_GET()
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return None
+
+
+def test_a_session_that_ends_is_a_cluster_that_cannot_be_reached() -> None:
+    with job_server(Expiring) as address:
+        cluster = Cluster(address)
+        with pytest.raises(Unreachable, match="RAY_AUTH_TOKEN"):
+            cluster.submissions("s3://bucket/out")
 
 
 @pytest.mark.parametrize("output", ["s3://bucket/out", "s3://bucket/out/"])

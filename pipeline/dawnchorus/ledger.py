@@ -6,6 +6,7 @@ at-least-once) and says which recordings are settled. Columnar: no Python object
 
 from __future__ import annotations
 
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -146,6 +147,32 @@ def read_folded(output: str) -> pa.Table | None:
     fields = pc.list_flatten(lists)
     named = {n: pc.struct_field(fields, n) for n in FOLDED_FIELDS}
     return pa.table({"recording_id": table["recording_id"].combine_chunks().take(at), **named})
+
+
+def failures(
+    manifest: pa.Table, transcripts: pa.Table | None, chunks: pa.Table | None, done: pa.Array, ready: pa.Array
+) -> Counter[str]:
+    """Recordings of a manifest with nothing left to do that failed, by kind: those that are `done` by their
+    rows, those that are `ready` to be published by their ends, and bad lines."""
+    ids = manifest["recording_id"].combine_chunks()
+    undone = pc.invert(pc.is_in(ids, value_set=done))
+    bad = manifest.filter(pc.and_(pc.is_valid(manifest["failure"]), undone))
+    ends = None if chunks is None else chunks.filter(pc.equal(chunks["kind"], "end"))
+    due = ids.filter(pc.and_(pc.is_in(ids, value_set=ready), undone))
+    return (
+        _failed(transcripts, ids.filter(pc.invert(undone)))
+        + _failed(ends, due)
+        + Counter(pc.struct_field(bad["failure"], "kind").to_pylist())
+    )
+
+
+def _failed(rows: pa.Table | None, ids: pa.Array) -> Counter[str]:
+    if rows is None:
+        return Counter()
+    mine = pc.and_(pc.is_in(rows["recording_id"], value_set=ids), pc.equal(rows["status"], "failed"))
+    failed = rows.filter(mine)
+    kinds = pa.table({"id": failed["recording_id"], "kind": pc.struct_field(failed["failure"], "kind")})
+    return Counter(kinds.group_by("id").aggregate([("kind", "min")])["kind_min"].to_pylist())
 
 
 _SETTLED = pa.schema(

@@ -49,13 +49,15 @@ def look(
         raise UserError(f"There is no {which} in {storage.shown(output)}.", hint)
     if submitted is None or not runs:
         return (runs[0] if runs else None), submitted
-    told = [s for s in runs if s.submission_id == submitted.submission_id]
+    # A cluster made anew counts submissions from 1 again: what was said before this one began is another's.
+    began = submitted.started or 0.0
+    told = [s for s in runs if s.submission_id == submitted.submission_id and s.updated_at >= began]
     if submitted.is_alive:
         return (told[0] if told else None), submitted
     if told and told[0] is runs[0]:
         return told[0], submitted
     # Either the job ended before it could write, or somebody ran here since.
-    return (None, submitted) if (submitted.started or 0.0) > runs[0].updated_at else (runs[0], None)
+    return (None, submitted) if began > runs[0].updated_at else (runs[0], None)
 
 
 def latest(output: str, run_id: str | None, cluster: Cluster) -> Submitted | None:

@@ -184,6 +184,7 @@ class Survey:
     total_seconds: Seconds
     estimated_share: float
     committed_chunks: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
     measured_rtfx: float | None = None
     measured_gpus: float | None = None
     alone: pa.Array = field(default_factory=lambda: _NO_IDS)
@@ -233,6 +234,7 @@ def survey(prepared: Prepared, first: bool = True, alone: pa.Array = _NO_IDS) ->
         total_seconds=float(everything.sum()),
         estimated_share=known.null_count / max(1, len(everything)),
         committed_chunks=sum(len(c) for c in committed.values()),
+        failures=ledger.failures(prepared.manifest, transcripts, chunks, done, ready),
         measured_rtfx=rtfx,
         measured_gpus=gpus,
         alone=alone,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any
@@ -18,8 +19,10 @@ from dawnchorus import progress as recording
 from dawnchorus.answers import Answered, Asking
 from dawnchorus.attempt import Ui
 from dawnchorus.cluster import Progress
-from dawnchorus.errors import Fenced
+from dawnchorus.config import RunConfig
+from dawnchorus.errors import Fenced, OutputOwned
 from dawnchorus.faults import first_line
+from dawnchorus.holding import Held
 from dawnchorus.outcome import Exit, Outcome, exit_of
 from dawnchorus.placement import Resources
 from dawnchorus.prepare import Prepared, Survey
@@ -61,9 +64,9 @@ class Recorded:
         self.late_since: float | None = None
         self.stalled = False
         self.late = False
-        self.use: Resources | None = None
+        self.held: Held | None = None
+        self.held_to_answer: Held | None = None
         self.price: cost.Price | None = None
-        self.held_since = 0.0
         self.listened = 0.0
         self.asked = False
 
@@ -98,17 +101,18 @@ class Recorded:
     def plan(self, prepared: Prepared, survey: Survey, use: Resources | None) -> None:
         """What is about to be done: shown, and written at once."""
         self.ui.plan(prepared, survey, use)
-        self.use, self.held_since = use, time.monotonic()
-        self.price = cost.price(self.config.cost, use.accelerator) if use and use.gpus else None
+        self.held = None if use is None else self._hold(use)
         pending = float(survey.pending_seconds.sum())
         self.writer.update(
             at_once=True,
             state="transcribing" if len(survey.pending) else "publishing",
             num_done=survey.num_recordings - len(survey.pending),
+            num_failed=sum(survey.failures.values()),
+            failures=dict(survey.failures),
             total_audio=survey.total_seconds,
             done_audio=survey.total_seconds - pending,
-            engines=use.engines if use else 0,
-            gpus=use.gpus if use else 0.0,
+            engines=self.held.engines if self.held else 0,
+            gpus=self.held.gpus if self.held else 0.0,
         )
 
     def progress(self, survey: Survey, progress: Progress, elapsed: Seconds) -> None:
@@ -118,21 +122,20 @@ class Recorded:
         planned = float(survey.pending_seconds.sum())
         pending = progress.expected_seconds or max(planned, progress.audio_seconds)
         rtfx = progress.audio_seconds / elapsed if elapsed > 0 else 0.0
+        failures = Counter(survey.failures) + progress.failures
         left = pending - progress.audio_seconds
-        engines = self.use.engines if self.use else 0
         eta = left / rtfx if rtfx else None
-        busy = progress.engine_seconds / (elapsed * engines) if elapsed > 0 and engines else None
         self.writer.update(
             num_done=survey.num_recordings - len(survey.pending) + progress.num_recordings,
-            num_failed=progress.num_failed,
-            failures=dict(progress.failures),
+            num_failed=sum(failures.values()),
+            failures=dict(failures),
             total_audio=survey.total_seconds - planned + pending,
             done_audio=survey.total_seconds - planned + progress.audio_seconds,
             rtfx=rtfx or None,
             rtfx_now=self.pace.recent(),
             eta_seconds=eta,
-            engine_busy=None if busy is None else min(1.0, busy),
-            cost=self._cost(),
+            **self._spent(self.held, elapsed),
+            engine_busy=self.held.busy(progress.engine_seconds) if self.held else None,
         )
         self._notice(time.time() - progress.last_commit)
         self._expect(left, eta, progress.last_commit)
@@ -141,8 +144,14 @@ class Recorded:
     def asking(self, left: Asking, use: Resources) -> None:
         """What graph 3 is about to ask: shown, and written at once."""
         self.ui.asking(left, use)
+        self.held_to_answer = self._hold(use)
         self.writer.update(
-            at_once=True, state="answering", num_answers=0, num_asked=left.num_left, eta_seconds=None
+            at_once=True,
+            state="answering",
+            num_answers=0,
+            num_asked=left.num_left,
+            eta_seconds=None,
+            engine_busy=None,
         )
 
     def answering(self, left: int, answered: Answered, elapsed: Seconds) -> None:
@@ -150,7 +159,8 @@ class Recorded:
         self.ui.answering(left, answered, elapsed)
         given = answered.num_answers
         eta = (left - given) * elapsed / given if given else None
-        self.writer.update(num_answers=given, num_asked=left, eta_seconds=eta)
+        spent = self._spent(self.held_to_answer, elapsed)
+        self.writer.update(num_answers=given, num_asked=left, eta_seconds=eta, **spent)
         self._expect(None, eta, answered.last_commit)
         self._listen()
 
@@ -170,7 +180,7 @@ class Recorded:
             done_audio=done,
             failures=failed(outcome.report["failures"]["kinds"]),
             rtfx=outcome.report["time"]["rtfx"] or None,
-            cost=outcome.report["cost"]["dollars"],
+            cost=self._dollars(outcome.report["cost"]["dollars"], self.held_to_answer),
             eta_seconds=None,
             rtfx_now=None,
         )
@@ -186,11 +196,23 @@ class Recorded:
         left = planned * num_left / found.num_recordings
         return max(published, self.writer.status.done_audio), max(planned, published + left)
 
-    def _cost(self) -> float | None:
-        """Dollars for the GPUs that this command has held so far, as long as they are priced."""
-        if self.use is None or self.price is None:
-            return None
-        return (time.monotonic() - self.held_since) / 3600 * self.use.gpus * self.price.dollars
+    def _hold(self, use: Resources) -> Held:
+        """From now on these engines are held, at a price if somebody knows it."""
+        self.price = cost.price(self.config.cost, use.accelerator) if use.gpus else None
+        return Held(use)
+
+    def _spent(self, held: Held | None, elapsed: Seconds) -> dict[str, Any]:
+        """What a graph holds now, and what this command has cost so far, as long as that is priced."""
+        if held is None:
+            return {}
+        held.look(elapsed)
+        dollars = self._dollars(None, self.held, self.held_to_answer)
+        return {"engines": held.engines, "gpus": held.gpus, "cost": dollars}
+
+    def _dollars(self, before: float | None, *held: Held | None) -> float | None:
+        if self.price is None:
+            return before
+        return (before or 0.0) + sum(h.gpu_hours for h in held if h is not None) * self.price.dollars
 
     def _notice(self, silent: Seconds) -> None:
         """Tell, once, of half the silence after which the run pauses itself: somebody may still mend it."""
@@ -240,6 +262,27 @@ class Recorded:
         if self.writer.stop_asked() and signals.interrupt():
             self.asked = True
             self.ui.say("Somebody asked this run to stop.")
+
+
+@contextmanager
+def failing(config: RunConfig, ui: Ui) -> Iterator[None]:
+    """Tell whom `notify` names of a run that fails before it owns its output, where no status says so; not of
+    one that finds another at work."""
+    try:
+        yield
+    except OutputOwned:
+        raise
+    except Exception as e:
+        said = _sentence(e)
+        news = {
+            "text": f"Dawn Chorus could not start: {said}",
+            "output": config.output,
+            "message": said,
+            "exit": int(exit_of(e)),
+        }
+        for problem in notify.tell(config.notify, "failed", news):
+            ui.say(problem)
+        raise
 
 
 def failed(kinds: Sequence[Mapping[str, Any]]) -> dict[str, int]:

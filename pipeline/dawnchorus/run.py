@@ -41,7 +41,7 @@ from dawnchorus.prepare import (
     without_forgotten,
 )
 from dawnchorus.reconcile import reconcile
-from dawnchorus.recorded import Recorded
+from dawnchorus.recorded import Recorded, failing
 from dawnchorus.wording import many
 
 _MAX_ABORTS = 3
@@ -56,14 +56,8 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
         Fenced: another run took the output over.
     """
     started = time.time()
-    ui.say(f"Reading {storage.shown(config.input)} ...")
-    prepared = prepare(config)
-    storage.check_writable(prepared.output)
-    # Before anything is created; `survey` reads the chunks too, which is for the owner to do.
-    refuse(prepared, ledger.read_transcripts(prepared.output))
-    owner = fence.Fence(prepared.output, prepared.facts.run_id)
-    owner.acquire(take_over)
-    prepared = without_forgotten(prepared)
+    with failing(config, ui):
+        prepared, owner = _begin(config, ui, take_over)
     with owner, Recorded(ui, prepared, owner.epoch) as shown:
         prepared.save()
         work = survey(prepared)
@@ -97,6 +91,18 @@ def run(config: RunConfig, ui: Ui, take_over: bool = False) -> Outcome:
         outcome = Outcome(code, prepared.facts.run_id, said, found, made, prepared.output, where)
         shown.ended(outcome)
     return outcome
+
+
+def _begin(config: RunConfig, ui: Ui, take_over: bool) -> tuple[Prepared, fence.Fence]:
+    """A run that could start, and its output taken over."""
+    ui.say(f"Reading {storage.shown(config.input)} ...")
+    prepared = prepare(config)
+    storage.check_writable(prepared.output)
+    # Before anything is created; `survey` reads the chunks too, which is for the owner to do.
+    refuse(prepared, ledger.read_transcripts(prepared.output))
+    owner = fence.Fence(prepared.output, prepared.facts.run_id)
+    owner.acquire(take_over)
+    return without_forgotten(prepared), owner
 
 
 def _transcribe(

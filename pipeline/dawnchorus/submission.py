@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from dawnchorus.progress import SUBMISSION_VARIABLE
 from dawnchorus.records import Seconds
 
 _LOST = (OSError, RuntimeError)
-"""What Ray's client raises where nothing answers, or a proxy does: errors of `requests` are OSErrors."""
+"""What Ray's client raises where nothing answers, or a proxy does: errors of `requests` are OSErrors.
+AuthenticationError, which a session that ends brings at any call, is neither."""
 _ALIVE = {"PENDING", "RUNNING"}
 _JOB_KEY = "dawnchorus.job"
 _OUTPUT_KEY = "dawnchorus.output"
@@ -132,18 +134,26 @@ class Cluster:
                 "It begins with http:// or https://, such as http://HEAD:8265.",
             )
         auth.set_mode()
-        from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)
         self.address = address
         self._patience = time.monotonic() + _START_SECONDS
-        try:
+        with self._reached(ValueError):
             _knock(address)
             self._client = JobSubmissionClient(address)
-        except (*_LOST, ValueError, AuthenticationError) as e:
-            raise _unreachable(address, e) from e
+
+    @contextmanager
+    def _reached(self, *more: type[Exception]) -> Iterator[None]:
+        """Raises Unreachable for whatever of Ray's says that nobody answers, or not to us."""
+        from ray.exceptions import AuthenticationError
+
+        lost: tuple[type[Exception], ...] = (*_LOST, AuthenticationError, *more)
+        try:
+            yield
+        except lost as e:
+            raise _unreachable(self.address, e) from e
 
     def submissions(self, output: str) -> list[Submitted]:
         """Ours among the cluster's jobs that write to `output` (an absolute URL), oldest first."""
@@ -151,10 +161,8 @@ class Cluster:
         return [s for s in self._all() if _place(s.output) == where]
 
     def _all(self) -> list[Submitted]:
-        try:
+        with self._reached():
             jobs = self._client.list_jobs()
-        except _LOST as e:
-            raise _unreachable(self.address, e) from e
         ours = [_submitted(j) for j in jobs if j.submission_id and _JOB_KEY in (j.metadata or {})]
         return sorted(ours, key=lambda s: (s.started or 0.0, s.submission_id))
 
@@ -182,50 +190,40 @@ class Cluster:
         about = {_JOB_KEY: job, _OUTPUT_KEY: storage.redact(config.output)}
         with tempfile.TemporaryDirectory(prefix="dawnchorus-submit-") as folder:
             packed = parcel.pack(Path(folder), config)
-            try:
-                self._client.submit_job(
-                    entrypoint=parcel.ENTRYPOINT,
-                    submission_id=submission_id,
-                    runtime_env={
-                        "working_dir": str(packed),
-                        "env_vars": {SUBMISSION_VARIABLE: submission_id, logs.VARIABLE: "json"},
-                    },
-                    metadata=about,
-                )
-            except OSError as e:
-                raise _unreachable(self.address, e) from e
-            except RuntimeError as e:
-                if "already exists" in str(e):
-                    return False
-                if "try again later" in str(e) and time.monotonic() < self._patience:
-                    # A head answers before it can take a job.
-                    time.sleep(1.0)
-                    return False
-                raise UserError(f"{self.address} refused the run: {_first(e)}", "Look at its log.") from e
+            env = {SUBMISSION_VARIABLE: submission_id, logs.VARIABLE: "json"}
+            with self._reached():
+                try:
+                    self._client.submit_job(
+                        entrypoint=parcel.ENTRYPOINT,
+                        submission_id=submission_id,
+                        runtime_env={"working_dir": str(packed), "env_vars": env},
+                        metadata=about,
+                    )
+                except RuntimeError as e:
+                    if "already exists" in str(e):
+                        return False
+                    if "try again later" in str(e) and time.monotonic() < self._patience:
+                        # A head answers before it can take a job.
+                        time.sleep(1.0)
+                        return False
+                    raise UserError(f"{self.address} refused the run: {_first(e)}", "Look at its log.") from e
         return True
 
     def lines(self, submission_id: str, follow: bool = False) -> Iterator[str]:
         """The run's log, in pieces; with `follow` until it ends."""
-        if not follow:
-            try:
-                yield self._client.get_job_logs(submission_id)
-            except _LOST as e:
-                raise _unreachable(self.address, e) from e
-            return
         import aiohttp
 
-        try:
-            yield from tailing.read(self._client.tail_job_logs(submission_id))
-        except (*_LOST, aiohttp.ClientError) as e:
-            raise _unreachable(self.address, e) from e
+        with self._reached(aiohttp.ClientError):
+            if follow:
+                yield from tailing.read(self._client.tail_job_logs(submission_id))
+            else:
+                yield self._client.get_job_logs(submission_id)
 
     def stop(self, submission_id: str) -> bool:
         """Ask Ray to end it: SIGTERM, and SIGKILL after RAY_JOB_STOP_WAIT_TIME_S (3 s by default), which is
         too short to publish: `dawnchorus stop` first asks the run itself."""
-        try:
+        with self._reached():
             return bool(self._client.stop_job(submission_id))
-        except _LOST as e:
-            raise _unreachable(self.address, e) from e
 
 
 def _place(output: str) -> str:

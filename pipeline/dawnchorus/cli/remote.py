@@ -233,16 +233,17 @@ def stop(output: OutputArgument, address: Address = None, run: RunId = None) -> 
             found = _until_over(view.url, found)
         if found is not None and found.is_over:
             out.print(f"Run {found.run_id} has ended: {found.message}", soft_wrap=True)
+        elif found is not None and _goes_on(found, submitted) and not panel.is_silent(found):
+            # It publishes: whoever ends it now has it all to do again.
+            raise UserError(
+                f"Run {found.run_id} is still {found.state}, {_STOP_SECONDS:.0f} s after being asked.",
+                f"How it ends: dawnchorus status {output} --watch. (`ray job stop` does not wait.)",
+            )
         elif view.cluster and submitted and submitted.is_alive:
             view.cluster.stop(submitted.submission_id)
             out.print("It does not answer; the cluster was told to end it.")
         elif view.cluster and submitted:
             _say_how_it_ended(view.cluster, submitted)
-        elif found is not None and not panel.is_silent(found):
-            raise UserError(
-                f"Run {found.run_id} is still {found.state}, {_STOP_SECONDS:.0f} s after being asked.",
-                f"How it ends: dawnchorus status {output} --watch.",
-            )
         else:
             raise _silent(view, output)
 
