@@ -221,7 +221,7 @@ def logs(
 
 def stop(output: OutputArgument, address: Address = None, run: RunId = None) -> None:
     """Stop a run as Ctrl-C does: what is complete gets published. Works through the output; with an address
-    the cluster ends the job when it does not end by itself."""
+    the cluster ends a job that says nothing any more."""
     from dawnchorus import panel, storage
 
     with plainly():
