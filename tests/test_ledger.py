@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dawnchorus import duplicates, ledger
+from dawnchorus.assemble import account
 from tables import PRINT, chunk, chunks, end, failed_end, failure, recording
 
 A, B = recording("a"), recording("b")
@@ -134,8 +135,25 @@ def test_a_decode_that_broke_off_ends_where_it_broke() -> None:
     """A try before it got further, was stopped, and has no end row."""
     early = [chunk(A, 2, 20, 29, attempt=1), chunk(A, 3, 30, 39, attempt=1)]
     kept = duplicates.resolve(chunks(*early, *broken_off(2)))
-    assert sorted(kept["end"].drop_null().to_pylist()) == [9, 19, 29]
+    assert sorted(kept["end"].drop_null().to_pylist()) == [9, 19, 25]
     assert ledger.settle(kept)["complete"].to_pylist() == [True]
+    assert adds_up(kept)
+
+
+def test_a_decode_that_is_cut_short_changes_nothing_of_the_one_that_broke_off() -> None:
+    """Tried again by --retry-failed, it had committed chunks and no end: the tables never added up again."""
+    *_, third, last, _ = whole(2)
+    kept = duplicates.resolve(chunks(*broken_off(1), third, last))
+    assert sorted(kept["end"].drop_null().to_pylist()) == [9, 19, 25]
+    assert ledger.settle(kept)["complete"].to_pylist() == [True]
+    assert adds_up(kept)
+
+
+def adds_up(kept: pa.Table) -> bool:
+    """As `reconcile` looks at it."""
+    rows = kept.to_pylist()
+    [ending] = [r for r in rows if r["kind"] == "end"]
+    return all(a.balanced for a in account(ending, [r for r in rows if r["kind"] == "chunk"]))
 
 
 def test_what_deserves_another_try_counts_the_tries_of_every_decode() -> None:

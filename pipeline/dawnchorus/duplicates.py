@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+_ROUNDING = 1e-6
+"""Seconds; a sample at 48 kHz is twenty times as long."""
+
 
 def first_of_each(table: pa.Table, order: Mapping[str, Any]) -> pa.Table:
     """The first row of each value of the first column of `order`, when rows are sorted by all of them;
@@ -25,10 +28,11 @@ def first_of_each(table: pa.Table, order: Mapping[str, Any]) -> pa.Table:
 
 
 def resolve_steps(table: pa.Table) -> pa.Table:
-    """One row per step of answers: not failed before failed, then the latest attempt and try."""
+    """One row per step of answers: not failed before failed, then the latest attempt and try. Recordings
+    that say the same have the same steps: each is answered."""
     tries = pc.fill_null(pc.struct_field(table["failure"], "attempts"), 0)
     order = {
-        "key": table["step_id"],
+        "key": pc.binary_join_element_wise(table["recording_id"], table["step_id"], "/"),
         "failed": pc.equal(table["status"], "failed"),
         "attempt": pc.negate(table["attempt"]),
         "tries": pc.negate(tries),
@@ -84,14 +88,19 @@ def _without_breaks(best: pa.Table, broken: pa.Table) -> pa.Table:
 def _lost(rows: list[dict[str, Any]], breaks: set[int]) -> Iterator[int]:
     """Places of the chunks of one decode that do not count; it broke off in the attempts `breaks`."""
     end = next((r for r in rows if r["kind"] == "end"), None)
-    stop = math.inf
+    stop = last = math.inf
     if end is not None:
-        breaks = breaks - {end["attempt"]}
+        breaks, last = breaks - {end["attempt"]}, end["attempt"]
         if end["failure"] is not None:
             stop = max((c["decoded_samples"] for c in end["channels"]), default=0) / end["sampling_rate"]
     chunks = [r for r in rows if r["kind"] == "chunk"]
     kept: dict[int | None, list[tuple[float, float]]] = {}
-    for row in sorted(chunks, key=lambda r: (r["attempt"] in breaks, r["start"], -r["end"])):
+
+    def doubt(row: dict[str, Any]) -> bool:
+        """Whether the end that counts cannot mean this chunk: it came later, or reaches beyond it."""
+        return row["attempt"] in breaks or row["attempt"] > last or row["end"] > stop + _ROUNDING
+
+    for row in sorted(chunks, key=lambda r: (doubt(r), r["start"], -r["end"])):
         spans = kept.setdefault(row["channel"], [])
         i = bisect(spans, (row["start"], math.inf))
         before, after = spans[max(0, i - 1) : i], spans[i : i + 1]

@@ -33,7 +33,6 @@ class _PartSink(Datasink[None]):
 
     folder: ClassVar[str]
     schema: ClassVar[pa.Schema]
-    key: ClassVar[str]
 
     def __init__(
         self, output: str, epoch: int, fingerprint: str, metadata: dict[str, str], tally: Any = None
@@ -59,7 +58,7 @@ class _PartSink(Datasink[None]):
         )
         if not len(table):
             return
-        name = f"part-{ids.part_id(self.fingerprint, table[self.key].to_pylist())}.parquet"
+        name = f"part-{ids.part_id(self.fingerprint, self.names(table))}.parquet"
         fence.check(self.output, self.epoch)
         storage.put_atomic(
             storage.join(self.output, self.folder, name), storage.parquet_bytes(table, self.metadata)
@@ -77,6 +76,10 @@ class _PartSink(Datasink[None]):
     def on_write_complete(self, write_result: WriteResult[None]) -> None:
         """Keep how many rows the graph committed, in the process that ran it."""
         self.num_rows = write_result.num_rows
+
+    def names(self, table: pa.Table) -> list[str]:
+        """What the rows of a window are called, of which the part's name is made."""
+        raise NotImplementedError
 
     def told(self, table: pa.Table) -> tuple[Any, ...]:
         """What `tally.add` is told of a committed window."""
@@ -101,7 +104,11 @@ class _PartSink(Datasink[None]):
 class ChunkSink(_PartSink):
     """Windows of `schema.CHUNKS` rows, below `<output>/chunks/`."""
 
-    folder, schema, key = "chunks", CHUNKS, "chunk_id"
+    folder, schema = "chunks", CHUNKS
+
+    def names(self, table: pa.Table) -> list[str]:
+        """The chunks' ids, which hold those of their recordings."""
+        return list(table["chunk_id"].to_pylist())
 
     def observed(self, table: pa.Table) -> list[metrics.Observation]:
         """See `metrics.of_window`."""
@@ -122,7 +129,11 @@ class ChunkSink(_PartSink):
 class AnswerSink(_PartSink):
     """Windows of `schema.ANSWERS` rows, below `<output>/answers/`."""
 
-    folder, schema, key = "answers", ANSWERS, "step_id"
+    folder, schema = "answers", ANSWERS
+
+    def names(self, table: pa.Table) -> list[str]:
+        """Recording and step: two recordings that say the same have the same steps."""
+        return list(pc.binary_join_element_wise(table["recording_id"], table["step_id"], "/").to_pylist())
 
     def observed(self, table: pa.Table) -> list[metrics.Observation]:
         """See `metrics.of_answers`."""
@@ -140,9 +151,10 @@ def summary(
     length of those that ended in it (seconds), and the failures of those that failed, by kind."""
     chunk = table.filter(pc.equal(table["kind"], "chunk"))
     end = table.filter(pc.equal(table["kind"], "end"))
+    failed = end.filter(pc.equal(end["status"], "failed"))
     counts = {
         "num_chunks": len(chunk),
-        "num_failed": pc.sum(pc.equal(end["status"], "failed")).as_py() or 0,
+        "num_failed": len(failed),
         "engine_seconds": pc.sum(pc.struct_field(chunk["timing"], "engine_seconds")).as_py() or 0.0,
     }
     reached = chunk.group_by("recording_id").aggregate([("end", "max")])
@@ -155,7 +167,7 @@ def summary(
         counts,
         dict(zip(reached["recording_id"].to_pylist(), reached["end_max"].to_pylist(), strict=True)),
         ended,
-        dict(Counter(pc.struct_field(end["failure"], "kind").drop_null().to_pylist())),
+        dict(Counter(pc.struct_field(failed["failure"], "kind").to_pylist())),
     )
 
 

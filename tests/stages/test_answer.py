@@ -15,6 +15,7 @@ from dawnchorus.answers import Job
 from dawnchorus.config import ResumeConfig
 from dawnchorus.engines.fake import prompt_hash
 from dawnchorus.errors import EngineUnavailable
+from dawnchorus.sink import AnswerSink
 from dawnchorus.stages.answer import Answerer, AnswerSettings, Cut
 from dawnchorus.stages.publish import fold, keep_answers
 from outputs import RUN_ID, failed, segment, transcript, write
@@ -146,6 +147,25 @@ def test_answers_are_folded_once_and_only_into_what_they_are_about(tmp_path: Pat
     before = (tmp_path / "transcripts" / "part-0.parquet").stat().st_mtime_ns
     assert answers.fold(str(tmp_path), run, owner) == 0
     assert (tmp_path / "transcripts" / "part-0.parquet").stat().st_mtime_ns == before
+
+
+def test_recordings_that_say_the_same_are_each_answered(tmp_path: Path, owner: int) -> None:
+    """Their steps have the same ids: one was asked again and again, and never answered."""
+    twins = [transcript(f"s3://in/{n}.mp3", segment(0.0, 3.0, "Yes.")) for n in range(3)]
+    write(tmp_path, "transcripts", twins)
+    of = job(tmp_path)
+    asks = answerer(tmp_path, of.asked)
+    sink = AnswerSink(str(tmp_path), owner, "answers", of.asked.metadata())
+    steps = cut(tmp_path, of)
+    assert len({s["step_id"] for s in steps}) == 1
+    for step in steps:  # a window each
+        sink.write([asks(pa.Table.from_pylist([step], schema=schema.STEPS))], None)
+    assert len(list((tmp_path / "answers").glob("part-*.parquet"))) == 3
+    assert cut(tmp_path, of) == []
+    assert answers.fold(str(tmp_path), of.run_url, owner) == 3
+    rows = pq.read_table(tmp_path / "transcripts" / "part-0.parquet").to_pylist()
+    assert [len(r["answers"]) for r in rows] == [1, 1, 1]
+    assert not len(answers.survey(of).rows)
 
 
 def test_a_home_file_of_an_older_version_takes_answers_and_keeps_its_metadata(
