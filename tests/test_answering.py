@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -94,6 +95,15 @@ def test_shipped_prompts_fit_small_models(name: str) -> None:
     assert rounds[-1][0].kind == "answer"
     for step in (s for steps in rounds for s in steps):
         assert words(step.prompt) + step.max_tokens <= 2048
+
+
+def test_notes_as_long_as_a_prompt_allows_still_fit_together() -> None:
+    """Two of 1,900 tokens did not fit a piece of 3,500: every long transcript failed as too long."""
+    wordy = replace(PLAIN, notes_tokens=2000)
+    rounds, done = play(task(wordy, 40_960), talk(1000), lambda s: Done("n " * (s.max_tokens - 5), "stop"))
+    assert rounds[-1][0].kind == "answer"
+    assert all(d.failure is None for d in done.values())
+    assert all(s.failure is None for r in rounds for s in r)
 
 
 def test_steps_are_the_same_whatever_was_done_before() -> None:

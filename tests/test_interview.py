@@ -69,6 +69,21 @@ def test_another_engine_takes_no_settings_of_the_first(tmp_path: Path) -> None:
     assert (engine.name, engine.model, engine.dtype) == ("fake", None, "auto")
 
 
+def test_another_model_takes_no_revision_of_the_first(tmp_path: Path) -> None:
+    output(
+        tmp_path,
+        engine="fake",
+        model="org/a",
+        revision="aaaa",
+        options={"context_tokens": 99},
+        dtype="float32",
+    )
+    same = prepare(str(tmp_path), given={"llm.model": "org/a"}).config.llm
+    assert (same.revision, same.options) == ("aaaa", {"context_tokens": 99})
+    other = prepare(str(tmp_path), given={"llm.model": "org/b"}).config.llm
+    assert (other.model, other.revision, other.options, other.dtype) == ("org/b", None, {}, "float32")
+
+
 def test_some_of_the_transcripts(tmp_path: Path) -> None:
     output(tmp_path)
     ids = [r["recording_id"] for r in ROWS]

@@ -257,7 +257,10 @@ def test_a_cut_of_one_channel_of_several_is_not_taken_for_all(tmp_path: Path) ->
     recording = {"id": "c", "sources": [{"type": "file", "channels": [0, 1], "source": "c.wav"}]}
     cut = {"type": "MonoCut", "id": "x", "start": 0.0, "duration": 2.0, "recording": recording}
     both = {**cut, "type": "MultiCut", "start": 2.0, "channel": [0, 1]}
-    rows = rows_of(lines(tmp_path / "cuts.jsonl", cut | {"channel": 1}, both))
+    counted = {"id": "d", "sources": [{"type": "file", "channels": 2, "source": "d.wav"}]}
+    odd = [cut | {"start": 4.0, "channel": [[0]]}, cut | {"start": 6.0, "recording": counted}]
+    rows = rows_of(lines(tmp_path / "cuts.jsonl", cut | {"channel": 1}, both, *odd))
+    assert [r["failure"]["kind"] for r in rows[2:]] == ["unsupported_cut"] * 2
     assert rows[0]["failure"]["kind"] == "unsupported_cut"
     assert "channel 1 of 2" in rows[0]["failure"]["message"]
     assert rows[1]["failure"] is None

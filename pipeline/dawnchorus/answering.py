@@ -143,8 +143,9 @@ class _Progress:
         return self._step("combine", text, self._notes_tokens(), _ids(steps))
 
     def _notes_tokens(self) -> int:
-        """Most tokens of one note: so few that several fit a small context together."""
-        return min(self.task.prompt.notes_tokens, self.task.model.context_tokens // 8)
+        """Most tokens of one note: so few that several fit a small context, or a piece, together."""
+        model = self.task.model
+        return min(self.task.prompt.notes_tokens, model.context_tokens // 8, model.piece_tokens // 3)
 
     def _note(self, i: int, step: Step) -> str:
         """The notes of a done step, as a line; what is missing in them becomes a flag."""

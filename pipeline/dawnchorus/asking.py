@@ -20,9 +20,9 @@ import ray
 from dawnchorus import answers, cluster, graph, plan, signals, tracing
 from dawnchorus.answers import Answered, Asking, Job
 from dawnchorus.config import RunConfig
-from dawnchorus.errors import RunPaused
+from dawnchorus.errors import RunPaused, Transient
 from dawnchorus.faults import first_line, our_error, with_origin
-from dawnchorus.placement import WRITE_CPUS, Resources
+from dawnchorus.placement import ENGINE_SHARE, WRITE_CPUS, Resources, gpus_per_engine
 from dawnchorus.records import Seconds
 from dawnchorus.sink import AnswerSink
 from dawnchorus.stages.answer import AnswerSettings, Cut
@@ -78,6 +78,18 @@ def share_out(config: RunConfig, use: Resources) -> Resources:
     return replace(use, window_rows=rows)
 
 
+def placed(config: RunConfig) -> RunConfig:
+    """The configuration by which graph 3 is shared out: its engine is the language model, of which a node
+    without a GPU holds one, since each is the whole model (Qwen3-1.7B in float32: 6.9 GB)."""
+    here = [n for n in cluster.nodes() if n.cpus]
+    mine = config.model_copy(update={"engine": config.llm_engine()})
+    if config.workers.engines is not None or not here or gpus_per_engine(mine, sum(n.gpus for n in here)):
+        return mine
+    each = max(1.0, float(int(min(n.cpus for n in here) * ENGINE_SHARE)))
+    alone = {"engines": len(here), "cpus_per_engine": config.workers.cpus_per_engine or each}
+    return mine.model_copy(update={"workers": config.workers.model_copy(update=alone)})
+
+
 @tracing.span("ask")
 def ask(config: RunConfig, job: Job, epoch: int, ui: AnswerUi) -> BaseException | None:
     """Answer what is left of a job, and fold it. Returns what stopped it early, if anything did.
@@ -94,7 +106,7 @@ def ask(config: RunConfig, job: Job, epoch: int, ui: AnswerUi) -> BaseException 
     cluster.start(config)
     with signals.terminable(), tempfile.TemporaryDirectory(prefix="dawnchorus-notes-") as scratch:
         try:
-            use = share_out(config, cluster.resources(config, ui.say))
+            use = share_out(config, cluster.resources(placed(config), ui.say))
             ui.asking(left, use)
             return _Rounds(config, job, epoch, use, scratch, ui).all(left)
         except (RunPaused, KeyboardInterrupt) as e:
@@ -142,7 +154,8 @@ class _Rounds:
         reopened = None if kinds is None else left.rows["recording_id"].combine_chunks()
         while len(left.rows):
             try:
-                num_steps = self._round(left)
+                if not self._round(left):
+                    return None
             except KeyboardInterrupt as e:
                 return (self.stalled or e).with_traceback(None)
             except Exception as e:
@@ -150,15 +163,16 @@ class _Rounds:
                 if isinstance(known, RunPaused):
                     return known.with_traceback(None)
                 self.num_aborts += 1
-                if known is not None:
+                passing = isinstance(known, Transient)  # the storage's fault, no answer's
+                if known is not None and not passing:
                     fatal = with_origin(known, e)
                     break
                 if self.num_aborts >= _MAX_ABORTS:
+                    if passing:
+                        return RunPaused(first_line(e))
                     raise
                 self.ui.say(f"The answers stopped ({first_line(e)}). Going on with what is left.")
-            else:
-                if not num_steps:
-                    return None
+                time.sleep(self.config.resume.backoff_seconds)
             cluster.free_stopped_graphs()
             fold(self.job, self.epoch)
             left = answers.survey(self.job, False, reopened)

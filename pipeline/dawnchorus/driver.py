@@ -6,6 +6,7 @@ but the standard library until then.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable
 from importlib import metadata
@@ -53,9 +54,8 @@ def main() -> None:
 
 def _take_name() -> None:
     """Be called like a driver that was not submitted: `leave` looks for that when its machine goes."""
-    name = Path("/proc/self/comm")
-    if name.exists():  # Linux
-        name.write_text("dawnchorus", encoding="ascii")
+    with contextlib.suppress(OSError):  # no Linux, or one that lets nobody
+        Path("/proc/self/comm").write_text("dawnchorus", encoding="ascii")
 
 
 def _plain(name: str) -> str:

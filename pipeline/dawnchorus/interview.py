@@ -29,6 +29,7 @@ from dawnchorus import (
 )
 from dawnchorus.answers import Job
 from dawnchorus.config import RunConfig
+from dawnchorus.engines import hub
 from dawnchorus.errors import ConfigError, RunPaused, UserError
 from dawnchorus.kinds import refuse_unknown
 from dawnchorus.llm import Asked, asked
@@ -99,8 +100,10 @@ def prepare(
     about, run_url = _newest_run(url)
     tree = about["config"]
     more = dict(given or {})
-    if "llm.engine" in more and more["llm.engine"] != tree["llm"]["engine"]:
+    if more.get("llm.engine", tree["llm"]["engine"]) != tree["llm"]["engine"]:
         tree["llm"] |= {"model": None, "revision": None, "device": "auto", "dtype": "auto", "options": {}}
+    elif hub.absolute(more.get("llm.model")) not in (None, tree["llm"]["model"]):
+        tree["llm"] |= {"revision": None, "options": {}}
     tree["resume"]["retry_failed"] = None  # was for that command
     tree["llm"]["prompts"] = _by_name(tree["llm"]["prompts"])
     settings = config.build(tree, overrides, {"output": output, **more})

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
@@ -114,6 +115,21 @@ def test_a_model_that_thinks_and_never_ends_has_failed(tmp_path: Path) -> None:
     [answer] = thinker.complete([Request("one", 4)])
     assert answer.error is not None
     assert (answer.error.kind, answer.error.stage) == ("unfinished_thought", "answer")
+
+
+def test_a_model_with_few_positions_answers_short_and_long_together(tmp_path: Path) -> None:
+    """A row that has ended is padded on to the batch's limit, which alone it never reaches."""
+    import transformers
+
+    folder = build(tmp_path / "learned", template=None)
+    shape: Any = {"vocab_size": 264, "n_positions": 64, "n_embd": 32, "n_layer": 1, "n_head": 2}
+    transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape)).save_pretrained(folder)
+    learned = engine(folder)
+    learned.load()
+    long, short = Request("x" * 56, 4), Request("y" * 12, 44)
+    together = learned.complete([long, short])
+    assert [h.error for h in together] == [None, None]
+    assert [h.text for h in together] == [learned.complete([r])[0].text for r in (long, short)]
 
 
 def test_a_model_without_template_gets_the_bare_prompt(tmp_path: Path) -> None:

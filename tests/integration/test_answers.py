@@ -12,7 +12,9 @@ import pytest
 
 from dawnchorus import config, graph, ids
 from dawnchorus.answering import Task, next_steps
+from dawnchorus.asking import placed
 from dawnchorus.engines.fake import prompt_hash
+from dawnchorus.errors import Transient
 from dawnchorus.interview import Said, hold, prepare
 from dawnchorus.llm import asked as asked_by
 from dawnchorus.llm import model_facts
@@ -182,6 +184,49 @@ def test_ask_answers_short_and_long_transcripts_once(talks: Runner) -> None:
 
 
 @pytest.mark.slow
+def test_recordings_that_say_the_same_are_asked_about_once_each(runner: Runner) -> None:
+    twins = [transcript(f"s3://in/{n}.mp3", segment(0.0, 3.0, "Yes.")) for n in range(3)]
+    write(runner.output, "transcripts", twins)
+    save_run(runner.output, twins, engine={"name": "fake", "options": {"log": str(runner.log)}})
+    said = ask(runner, "llm.window_rows=1")
+    assert said.exit is Exit.OK, said.message
+    assert len(asked(runner)) == 3
+    assert [list(names) for names in folded(runner.output).values()] == [["summary"]] * 3
+
+
+@pytest.mark.parametrize(("times", "exit_"), [(1, Exit.OK), (99, Exit.INCOMPLETE)])
+def test_a_store_that_is_away_for_a_while_ends_no_run(
+    times: int, exit_: Exit, talks: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended as a mistake in the configuration, after a night of transcribing and without a report."""
+    asks, left = graph.answers, [times]
+
+    def answers(*given: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise Transient("network", "The connection failed.")
+        return asks(*given)
+
+    monkeypatch.setattr(graph, "answers", answers)
+    said = ask(talks)
+    assert said.exit is exit_, said.message
+    assert ("Paused: network" in said.message) == (exit_ is Exit.INCOMPLETE)
+
+
+def test_a_machine_without_a_gpu_holds_one_language_model(one_ray: None) -> None:
+    """Each replica is the whole model: two of Qwen3-1.7B take 14 GB."""
+    mine = config.build(
+        {"input": "i", "output": "o", "engine": {"device": "cuda"}, "llm": {"engine": "fake"}}
+    )
+    found = placed(mine)
+    assert (found.workers.engines, found.workers.cpus_per_engine) == (1, 2.0)
+    assert found.engine.name == "fake", (
+        "the language model's device counts, not that of the engine for speech"
+    )
+    told = mine.model_copy(update={"workers": mine.workers.model_copy(update={"engines": 3})})
+    assert placed(told).workers.engines == 3
+
+
 def test_a_question_is_one_more_answer_and_keeps_the_others(talks: Runner) -> None:
     row = transcript(
         SHORT["audio_filepath"],

@@ -12,12 +12,14 @@ import pytest
 
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import create
+from dawnchorus.engines.base import Identity
 from dawnchorus.engines.fake import waveform_hash
 from dawnchorus.errors import EngineUnavailable, RunPaused
 from dawnchorus.ids import part_id
 from dawnchorus.schema import CHUNKS, DECODED
 from dawnchorus.stages.decoded import decoded_table
 from dawnchorus.stages.transcribe import Transcriber, TranscribeSettings
+from dawnchorus.stages.watch import load
 
 
 def transcriber(folder: Path) -> Transcriber:
@@ -92,6 +94,20 @@ def test_when_every_chunk_ended_its_process_the_engine_is_at_fault(tmp_path: Pat
         transcriber(tmp_path)(rows)
     transcriber(tmp_path)(decoded_table([row(5, 1.0)]))
     assert [r["failure"]["kind"] for r in transcriber(tmp_path)(rows).to_pylist()] == ["crash", "crash"]
+
+
+def test_a_model_without_memory_is_a_refusal_and_not_built_again(tmp_path: Path) -> None:
+    """Whatever else is raised in a constructor has Ray build the actor again: sixty loads of a model."""
+
+    class Large:
+        def identity(self) -> Identity:
+            raise NotImplementedError
+
+        def load(self) -> None:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB.")
+
+    with pytest.raises(EngineUnavailable, match="no memory for the model"):
+        load(Large(), EngineConfig(name="fake"), "run", "here:1")
 
 
 def test_a_node_with_another_model_transcribes_nothing(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ class HfLanguageModel:
         self._ends = sorted({*ends, tokenizer.eos_token_id} - {None})
         self._padding = next((i for i in (tokenizer.pad_token_id, *self._ends) if i is not None), 0)
         self._model.generation_config = type(self._model.generation_config)()
-        self.complete([Request("one", 1)])
+        devices.prove(*self.complete([Request("one", 1)]))
 
     def _load_weights(self, folder: Path) -> Any:
         torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
@@ -217,8 +217,12 @@ class HfLanguageModel:
     def _answer_batch(self, jobs: list[_Job]) -> list[Hypothesis]:
         from dawnchorus.engines.generation import generate
 
-        ids, mask = padded([prompt for prompt, _ in jobs], self._padding)
         most = [limit for _, limit in jobs]
+        if len(jobs) > 1 and max(len(p) for p, _ in jobs) + max(most) > self.context_tokens:
+            # A row that has ended is padded on, and there may be no more positions than context.
+            middle = len(jobs) // 2
+            return self._answer_batch(jobs[:middle]) + self._answer_batch(jobs[middle:])
+        ids, mask = padded([prompt for prompt, _ in jobs], self._padding)
         with self._lock:
             rows = generate(self._model, ids, mask, most, self._ends, self._padding)
         return [self._answer(*row) for row in rows]

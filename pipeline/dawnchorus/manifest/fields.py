@@ -118,7 +118,10 @@ def _fields_of_cut(cut: Mapping[str, Any]) -> dict[str, Any]:
     if names - _HARMLESS_TRANSFORMS:
         raise bad("unsupported_cut", "The cut's recording has transforms, which are not applied here.")
     channels, mine = sources[0].get("channels") or [0], cut.get("channel")
-    if mine is not None and {*(mine if isinstance(mine, list) else [mine])} != {*channels}:
+    if not isinstance(channels, list):
+        raise bad("unsupported_cut", "The channels of the cut's source are no list.")
+    asked = mine if isinstance(mine, list) else [mine]
+    if mine is not None and sorted(map(str, asked)) != sorted(map(str, channels)):
         raise bad(
             "unsupported_cut",
             f"The cut is of channel {mine} of {len(channels)}, and a manifest cannot choose one: list the "

@@ -13,6 +13,7 @@ from dawnchorus import logs
 from dawnchorus.config import EngineConfig
 from dawnchorus.engines import devices
 from dawnchorus.engines.base import Identity
+from dawnchorus.engines.batching import is_out_of_memory
 from dawnchorus.errors import EngineUnavailable
 from dawnchorus.records import Counted, Seconds
 
@@ -52,7 +53,16 @@ def load(
     """
     began = time.perf_counter()
     devices.require(config.name, config.device)
-    engine.load()
+    try:
+        engine.load()
+    except (RuntimeError, MemoryError) as e:
+        if not is_out_of_memory(e):
+            raise
+        # A refusal: whatever else is raised here has Ray build the actor again, dozens of times.
+        fix = (
+            devices.ADVICE if config.device == "cuda" else "Choose a smaller model, or fewer of them at once."
+        )
+        raise EngineUnavailable(f"There is no memory for the model: {e}.", fix) from e
     if weights is not None:
         _refuse_another_model(engine, worker, weights)
     spent = round(time.perf_counter() - began, 3)

@@ -21,13 +21,12 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SECRET_NAME = (
     r"x-amz-[a-z-]+|x-goog-[a-z-]+|awsaccesskeyid|googleaccessid|signature|sig|key-pair-id|"
     r"[a-z_-]*(?:token|secret|password|passwd|(?:api|access|subscription)[_-]?key|credential)[a-z_-]*|"
-    r"(?:[a-z_-]*[_-])?auth(?:orization|entication)?(?:[_-][a-z_-]*)?"
+    r"(?:[a-z_-]*[_-])?auth(?:key|orization|entication)?(?:[_-][a-z_-]*)?|oauth_[a-z_]+"
 )
 _SECRET = re.compile(rf"^(?:{_SECRET_NAME})$", re.IGNORECASE)
 _SECRET_IN_TEXT = re.compile(rf"(?i)([?&](?:{_SECRET_NAME})=)[^&\s\"'<>#)\\]*")
-_SIGNATURE = re.compile(r"^(?:signature|sig)$", re.IGNORECASE)
 _SIGNED = re.compile(r"^(?:expires|policy|s[epvrt]|spr|sip|ske|skoid|sks|skt|sktid|skv)$", re.IGNORECASE)
-"""What comes with a signature (CloudFront's, Azure's) and changes with it; without one, words like others."""
+"""What comes with a signature or a token (CloudFront's, Azure's) and changes with it; alone, words."""
 _USERINFO_IN_TEXT = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s@\"'?#]*@")
 
 
@@ -190,7 +189,7 @@ def _unsplit(scheme: str, host: str, path: str, query: str) -> str:
 
 def _public_query(query: str) -> str:
     pairs = [(unquote(p.partition("=")[0]), p) for p in query.split("&")] if query else []
-    signed = any(_SIGNATURE.match(name) for name, _ in pairs)
+    signed = any(_SECRET.match(name) for name, _ in pairs)
     return "&".join(p for name, p in pairs if not (_SECRET.match(name) or (signed and _SIGNED.match(name))))
 
 
