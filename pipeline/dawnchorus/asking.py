@@ -85,8 +85,9 @@ def placed(config: RunConfig) -> RunConfig:
     mine = config.model_copy(update={"engine": config.llm_engine()})
     if config.workers.engines is not None or not here or gpus_per_engine(mine, sum(n.gpus for n in here)):
         return mine
-    each = max(1.0, float(int(min(n.cpus for n in here) * ENGINE_SHARE)))
-    alone = {"engines": len(here), "cpus_per_engine": config.workers.cpus_per_engine or each}
+    each = config.workers.cpus_per_engine or max(1.0, float(int(min(n.cpus for n in here) * ENGINE_SHARE)))
+    most = int((sum(n.cpus for n in here) - 1.0) / each)
+    alone = {"engines": max(1, min(len(here), most)), "cpus_per_engine": each}
     return mine.model_copy(update={"workers": config.workers.model_copy(update=alone)})
 
 
@@ -146,15 +147,17 @@ class _Rounds:
         self.stalled: RunPaused | None = None
         self.began = time.monotonic()
 
-    def all(self, left: Asking) -> BaseException | None:
-        """Round after round, the first over `left`, until a round finds nothing more to ask."""
-        fatal: BaseException | None = None
-        self.num_left = left.num_left
+    def all(self, first: Asking) -> BaseException | None:
+        """Round after round, the first over `first`, until a round finds nothing more to ask."""
+        self.num_left = first.num_left
         kinds = self.job.resume.retry_failed
-        reopened = None if kinds is None else left.rows["recording_id"].combine_chunks()
-        while len(left.rows):
+        reopened = None if kinds is None else first.rows["recording_id"].combine_chunks()
+        left: Asking | None = first
+        while True:
             try:
-                if not self._round(left):
+                if left is None:
+                    left = self._left(reopened)
+                if not len(left.rows) or not self._round(left):
                     return None
             except KeyboardInterrupt as e:
                 return (self.stalled or e).with_traceback(None)
@@ -173,14 +176,17 @@ class _Rounds:
                     raise
                 self.ui.say(f"The answers stopped ({first_line(e)}). Going on with what is left.")
                 time.sleep(self.config.resume.backoff_seconds)
-            cluster.free_stopped_graphs()
-            fold(self.job, self.epoch)
-            left = answers.survey(self.job, False, reopened)
-            if left.num_transient:
-                time.sleep(self.config.resume.backoff_seconds)
-        if fatal is not None:
-            raise fatal
-        return None
+            left = None
+        raise fatal
+
+    def _left(self, reopened: Any) -> Asking:
+        """What is left after a round, with what it answered folded."""
+        cluster.free_stopped_graphs()
+        fold(self.job, self.epoch)
+        left = answers.survey(self.job, False, reopened)
+        if left.num_transient:
+            time.sleep(self.config.resume.backoff_seconds)
+        return left
 
     def _round(self, left: Asking) -> int:
         """One graph over what is left; returns how many steps it committed."""
