@@ -178,7 +178,11 @@ class WorkersConfig(Section):
         None, "Ray cluster to join; None: RAY_ADDRESS, else one is started on this machine.", text=False
     )
     engines: int | None = key(
-        None, "Most engine replicas; None: one per GPU, or one per CPU core without GPUs.", text=False, ge=1
+        None,
+        "Most engine replicas; None: one per GPU, or without GPUs one per CPU core (of language models, one "
+        "per node).",
+        text=False,
+        ge=1,
     )
     min_engines: int | None = key(
         None,
