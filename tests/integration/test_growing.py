@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,15 @@ def num_parts(folder: Path) -> int:
     return len(list((folder / "out" / "chunks").glob("*.parquet")))
 
 
+def most_at_once(folder: Path) -> int:
+    """Engines that were at work at the same moment; Ray may have replaced one that was idle. Two clocks tell
+    of three seconds of work: the last tenth is left out, where the next may have begun."""
+    timings = [c["timing"] for c in chunk_rows(folder / "out") if c["kind"] == "chunk"]
+    begun = [(t["started_at"], 1) for t in timings]
+    ended = [(t["started_at"] + t["engine_seconds"] - 0.1, -1) for t in timings]
+    return max(accumulate(step for _, step in sorted(begun + ended)))
+
+
 @pytest.mark.timeout(420)
 def test_a_run_waits_for_nodes_and_uses_those_that_join_later(address: str, tmp_path: Path) -> None:
     archive(tmp_path / "audio", [6.0] * 60, seed=5)
@@ -73,8 +83,7 @@ def test_a_run_waits_for_nodes_and_uses_those_that_join_later(address: str, tmp_
             with head.joined(tmp_path, "two", address, 6, "--labels", "role=engine"):
                 assert running.wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
     assert transcripts(tmp_path / "out")["status"].to_pylist() == ["ok"] * 60
-    workers = {c["timing"]["worker"] for c in chunk_rows(tmp_path / "out") if c["kind"] == "chunk"}
-    assert len(workers) == 3, "the node that joined was used"
+    assert most_at_once(tmp_path) == 3, "the node that joined was used"
 
 
 @pytest.mark.timeout(120)
