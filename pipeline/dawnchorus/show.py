@@ -41,9 +41,7 @@ class _Totals:
 
     def add(self, batch: pa.RecordBatch) -> None:
         self.statuses.update({v["values"]: v["counts"] for v in pc.value_counts(batch["status"]).to_pylist()})
-        # A slice that failed has the length that was asked for.
-        decoded = pc.is_valid(batch["coverage"])
-        self.seconds += pc.sum(pc.if_else(decoded, batch["duration"], None)).as_py() or 0.0
+        self.seconds += pc.sum(export.heard(batch)).as_py() or 0.0
         partial = pc.and_(pc.equal(batch["status"], "ok"), pc.is_valid(batch["failure"]))
         self.num_partial += pc.sum(partial).as_py() or 0
 

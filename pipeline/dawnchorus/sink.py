@@ -33,6 +33,8 @@ class _PartSink(Datasink[None]):
 
     folder: ClassVar[str]
     schema: ClassVar[pa.Schema]
+    keys: ClassVar[tuple[str, ...]]
+    """Columns that together name a row; the part is named after them."""
 
     def __init__(
         self, output: str, epoch: int, fingerprint: str, metadata: dict[str, str], tally: Any = None
@@ -58,7 +60,8 @@ class _PartSink(Datasink[None]):
         )
         if not len(table):
             return
-        name = f"part-{ids.part_id(self.fingerprint, self.names(table))}.parquet"
+        names = pc.binary_join_element_wise(*(table[k] for k in self.keys), "/").to_pylist()
+        name = f"part-{ids.part_id(self.fingerprint, names)}.parquet"
         fence.check(self.output, self.epoch)
         storage.put_atomic(
             storage.join(self.output, self.folder, name), storage.parquet_bytes(table, self.metadata)
@@ -76,10 +79,6 @@ class _PartSink(Datasink[None]):
     def on_write_complete(self, write_result: WriteResult[None]) -> None:
         """Keep how many rows the graph committed, in the process that ran it."""
         self.num_rows = write_result.num_rows
-
-    def names(self, table: pa.Table) -> list[str]:
-        """What the rows of a window are called, of which the part's name is made."""
-        raise NotImplementedError
 
     def told(self, table: pa.Table) -> tuple[Any, ...]:
         """What `tally.add` is told of a committed window."""
@@ -104,11 +103,7 @@ class _PartSink(Datasink[None]):
 class ChunkSink(_PartSink):
     """Windows of `schema.CHUNKS` rows, below `<output>/chunks/`."""
 
-    folder, schema = "chunks", CHUNKS
-
-    def names(self, table: pa.Table) -> list[str]:
-        """The chunks' ids, which hold those of their recordings."""
-        return list(table["chunk_id"].to_pylist())
+    folder, schema, keys = "chunks", CHUNKS, ("chunk_id",)
 
     def observed(self, table: pa.Table) -> list[metrics.Observation]:
         """See `metrics.of_window`."""
@@ -129,11 +124,8 @@ class ChunkSink(_PartSink):
 class AnswerSink(_PartSink):
     """Windows of `schema.ANSWERS` rows, below `<output>/answers/`."""
 
-    folder, schema = "answers", ANSWERS
-
-    def names(self, table: pa.Table) -> list[str]:
-        """Recording and step: two recordings that say the same have the same steps."""
-        return list(pc.binary_join_element_wise(table["recording_id"], table["step_id"], "/").to_pylist())
+    # Two recordings that say the same have the same steps.
+    folder, schema, keys = "answers", ANSWERS, ("recording_id", "step_id")
 
     def observed(self, table: pa.Table) -> list[metrics.Observation]:
         """See `metrics.of_answers`."""

@@ -59,6 +59,12 @@ class Exported:
         return said + (" The output grew meanwhile: export again." if self.grew else "")
 
 
+def heard(batch: pa.RecordBatch) -> pa.Array:
+    """Seconds of each row's audio; null where nothing was decoded: a slice that failed has the length that
+    was asked for."""
+    return pc.if_else(pc.is_valid(batch["coverage"]), batch["duration"], None)
+
+
 def rows(
     output: str, columns: Sequence[str] | None = None, batch_rows: int = _BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:

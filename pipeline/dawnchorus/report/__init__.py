@@ -47,9 +47,8 @@ def make(
         Transient, Terminal: the output cannot be read or written.
     """
     each = (cpus_per_engine, gpus_per_engine, accelerator)
-    if (
-        cpus_per_engine is None and gpus_per_engine is None
-    ):  # nothing was left to transcribe: what it took before is not forgotten
+    if each[:2] == (None, None):
+        # Nothing was left to transcribe: what it took before is not forgotten.
         each = _engines_before(output, run_id)
     made = gather(output, run_id, found, started, *each, now, until)
     _write(output, run_id, made, epoch)

@@ -197,7 +197,7 @@ class Rows:
         for name in ("decoded", "transcribed", "silent", "failed"):
             seconds = pc.sum(pc.struct_field(rows["coverage"], name)).as_py() or 0.0
             self.coverage[name] = self.coverage.get(name, 0.0) + seconds
-        self.audio_seconds += pc.sum(heard(rows)).as_py() or 0.0
+        self.audio_seconds += pc.sum(export.heard(rows)).as_py() or 0.0
         self.num_with_text += len(rows) - rows["text"].null_count
         self._pace(rows)
         self._failures(rows)
@@ -237,18 +237,12 @@ class Rows:
                 examples += [brief(mine, i) for i in range(min(EXAMPLES - len(examples), len(mine)))]
 
     def _longest(self, rows: pa.RecordBatch) -> None:
-        seconds = pc.fill_null(heard(rows), 0.0).to_numpy(zero_copy_only=False)
+        seconds = pc.fill_null(export.heard(rows), 0.0).to_numpy(zero_copy_only=False)
         least = self.longest[-1]["duration"] if len(self.longest) >= LONGEST else 0.0
         for i in np.argsort(-seconds)[:LONGEST]:
             if seconds[i] > least:
                 self.longest.append(brief(rows, int(i)))
         self.longest = sorted(self.longest, key=lambda r: -r["duration"])[:LONGEST]
-
-
-def heard(rows: pa.RecordBatch) -> pa.Array:
-    """Seconds of each row's audio; null where nothing was decoded: a slice that failed has the length that
-    was asked for."""
-    return pc.if_else(pc.is_valid(rows["coverage"]), rows["duration"], None)
 
 
 def _counts(array: pa.Array) -> dict[str, int]:
